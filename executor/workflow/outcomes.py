@@ -1,0 +1,43 @@
+"""What came of one attempt at a node, as values. One `match` folds them; no flags travel.
+
+`Failed.kind` is what `retry.on` names: `timeout`, `connection`, `http_4xx`, `http_429`, `http_5xx`, `input` (the node's
+inputs did not fit), `expression`, `process` (a killable process died), `error` (anything else the node raised).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The node returned `output` (JSON-like: dict, list, str, int, float, bool, None; a Struct is converted)."""
+
+    output: Any
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The attempt failed. `retry_after` (seconds) is the least wait that the other side asked for, if it did."""
+
+    kind: str
+    message: str
+    retry_after: float | None = None
+
+
+Outcome = Completed | Failed
+
+
+class NodeError(Exception):
+    """Raised by a node to fail its attempt with a kind of its own choosing.
+
+    Args:
+        kind: one of the kinds above, or the node's own word.
+        message: what was expected, what came; at most 2,000 characters are kept.
+        retry_after: seconds that the other side asked us to wait.
+    """
+
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+        self.kind = kind
+        self.retry_after = retry_after
+        super().__init__(message)
