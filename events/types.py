@@ -1,0 +1,94 @@
+"""The facts and rows that travel between the log and its users.
+
+`Receipt` is a delivery on its way in; `Event` one fact read back; `WorkItem` a claimed row of the work list. Times are
+Unix seconds by the database's clock.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+QUEUES = ("high_priority", "default", "webhook")
+DELIVERY_QUEUE = "webhook"
+"""Where new deliveries are routed to workflows."""
+REPLAY_QUEUE = "high_priority"
+"""A replay has a person waiting for it."""
+
+
+class Kind(IntEnum):
+    """What a work item asks for."""
+
+    DELIVERY = 0  # route a delivery to the workflows that want it
+    REPLAY = 1  # route it again
+    RUN = 2  # carry a run on
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """One received webhook, ready to be appended.
+
+    Args:
+        stream_id: the id the sender is told; a UUIDv7.
+        key: 16 bytes; a second delivery with the same (source_id, key) is a duplicate, for ever.
+        metadata: JSON text: what was learned on the way in (provider's id and type, method, trace context).
+        headers: `name: value` lines joined by CRLF, in their order, repeated ones kept, secrets redacted.
+        body: the exact bytes.
+    """
+
+    stream_id: UUID
+    workspace_id: int
+    source_id: int
+    key: bytes
+    metadata: str
+    headers: bytes
+    body: bytes
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The receipt is in the log."""
+
+    id: UUID
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """The same delivery was appended before, under `first`."""
+
+    first: UUID
+
+
+Appended = Accepted | Duplicate
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable fact, as read from the log. `body` is a delivery's raw bytes or a run event's JSON."""
+
+    stream_id: UUID
+    version: int
+    type: str
+    recorded_at: float
+    source_id: int | None = None
+    metadata: dict[str, Any] = {}
+    headers: bytes | None = None
+    body: bytes | None = None
+
+
+class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed row of the work list: while `token` is current, its holder alone may write to the stream.
+
+    Args:
+        attempt: how often it was claimed without any progress since; 1 is the first.
+        receipt: the delivery's first event (of the run's delivery, for a run).
+    """
+
+    id: UUID
+    stream_id: UUID
+    kind: Kind
+    queue: str
+    token: int
+    attempt: int
+    only_workflow: str | None = None
+    error: str | None = None
+    receipt: Event | None = None
