@@ -1,0 +1,143 @@
+"""The work list: claim, renew, fail, give back, look ahead.
+
+PostgreSQL is the truth about what is left to do and when; Redis only says "look". A row is claimable when it is due. A
+claim raises the token (the fence), pushes `due_at` on by a lease, and so hides the row: a lease that is not renewed
+makes the row due again by itself, and nothing has to notice a death.
+
+Departures from the first design, and why:
+
+- A doorbell names no rows; a claim takes whatever is due in its queue, oldest first, with SKIP LOCKED. With (id, token)
+  pairs in the messages the relay has to raise tokens to re-ring, which turns every message still queued behind a
+  backlog into rubbish, and Redis holds a copy of the backlog. Now the relay writes nothing, a lost or flushed Redis
+  needs no epoch to be noticed, and doorbells can be dropped when enough of them wait already.
+- `attempt` counts claims *without progress in between* (for a run: without a new event), so that a long run that
+  outlives many deployments is not mistaken for a poisonous one.
+- A row at its second attempt or later is a suspect: somebody who held it died twice without getting anywhere. A process
+  claims one suspect at a time, so that what kills workers cannot take its neighbours' attempts with it.
+
+Claims never wait for a lock. Renewals and appends lock in id order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from events.database import Database
+from events.types import Event, Kind, WorkItem
+
+_PICK = """
+  SELECT w.id, (SELECT r.version FROM run r WHERE r.id = w.id) AS version FROM work_item w
+  WHERE w.queue = $1 AND w.due_at <= now() AND w.attempt {suspicion} 2
+  ORDER BY w.due_at LIMIT {limit} FOR UPDATE OF w SKIP LOCKED
+"""
+_CLAIM = f"""
+WITH fresh AS MATERIALIZED ({_PICK.format(suspicion="<", limit="$2")}),
+suspect AS MATERIALIZED ({_PICK.format(suspicion=">=", limit="$3")}),
+taken AS (
+  UPDATE work_item w SET token = w.token + 1, owner = $4, due_at = now() + make_interval(secs => $5),
+    attempt = CASE WHEN w.seen_version IS DISTINCT FROM p.version THEN 1 ELSE w.attempt + 1 END,
+    seen_version = p.version
+  FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
+  RETURNING w.*)
+SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
+  e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.body
+FROM taken t LEFT JOIN event e ON e.version = 0
+  AND e.stream_id = CASE WHEN t.kind = {Kind.RUN:d} THEN (SELECT delivery_id FROM run r WHERE r.id = t.id) ELSE t.stream_id END
+ORDER BY t.id
+"""
+_LOCKED = """
+WITH input AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS t(id, token)),
+held AS MATERIALIZED (
+  SELECT w.id FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w)
+UPDATE work_item w SET {change} FROM held h WHERE w.id = h.id RETURNING w.id
+"""
+_RENEW = _LOCKED.format(change="due_at = now() + make_interval(secs => $3)")
+_FAIL = _LOCKED.format(
+    change="due_at = now() + make_interval(secs => $3), owner = NULL, token = w.token + 1, error = left($4, 2000)"
+)
+_GIVE_BACK = _LOCKED.format(
+    change="due_at = now(), owner = NULL, token = w.token + 1, attempt = greatest(w.attempt - 1, 0)"
+)
+_NEXT_DUE = """
+SELECT q.queue, least(
+  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt < 2 ORDER BY due_at LIMIT 1),
+  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt >= 2 ORDER BY due_at LIMIT 1)) AS due_at,
+  extract(epoch FROM now())::float8 AS now
+FROM unnest($1::text[]) AS q(queue)
+"""
+
+Held = tuple[UUID, int]
+"""What a process holds: a work item's id and the token it got."""
+
+
+class WorkList:
+    """The work list as one process sees it.
+
+    Args:
+        owner: who claims, shown to people: host, pid, queue.
+        lease: seconds until a claimed item is due again unless renewed.
+    """
+
+    def __init__(self, database: Database, *, owner: str, lease: float) -> None:
+        self._database = database
+        self.owner = owner
+        self.lease = lease
+
+    async def claim(self, queue: str, limit: int, suspects: int) -> list[WorkItem]:
+        """Takes up to `limit` due items, and up to `suspects` of those that have failed before, oldest first."""
+        rows = await self._database.fetch(_CLAIM, queue, limit, suspects, self.owner, self.lease)
+        return [_item(row) for row in rows]
+
+    async def renew(self, held: Sequence[Held]) -> set[UUID]:
+        """Pushes the leases on. What is missing from the answer is lost: stop touching it."""
+        return await self._change(_RENEW, held, self.lease)
+
+    async def fail(self, held: Sequence[Held], delay: float, error: str) -> set[UUID]:
+        """Makes the items due again after `delay` seconds; the attempt stays counted."""
+        return await self._change(_FAIL, held, delay, error)
+
+    async def give_back(self, held: Sequence[Held]) -> set[UUID]:
+        """Makes the items due at once and takes the attempt back: nobody is to blame."""
+        return await self._change(_GIVE_BACK, held)
+
+    async def _change(self, statement: str, held: Sequence[Held], *more: object) -> set[UUID]:
+        if not held:
+            return set()
+        rows = await self._database.fetch(statement, [id for id, _ in held], [token for _, token in held], *more)
+        return {row[0] for row in rows}
+
+
+async def next_due(database: Database, queues: Sequence[str]) -> dict[str, float]:
+    """Per queue, in how many seconds its next item is due; negative when it is overdue. A queue without items is left out."""
+    rows = await database.fetch(_NEXT_DUE, list(queues))
+    return {row["queue"]: row["due_at"].timestamp() - row["now"] for row in rows if row["due_at"] is not None}
+
+
+def _item(row: asyncpg.Record) -> WorkItem:
+    receipt = None
+    if row["delivery_id"] is not None:
+        receipt = Event(
+            stream_id=row["delivery_id"],
+            version=0,
+            type="delivery.received",
+            recorded_at=row["recorded_at"].timestamp(),
+            source_id=row["source_id"],
+            metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] else {},
+            headers=row["headers"],
+            body=row["body"],
+        )
+    return WorkItem(
+        id=row["id"],
+        stream_id=row["stream_id"],
+        kind=Kind(row["kind"]),
+        queue=row["queue"],
+        token=row["token"],
+        attempt=row["attempt"],
+        only_workflow=row["only_workflow"],
+        error=row["error"],
+        receipt=receipt,
+    )
