@@ -1,0 +1,158 @@
+"""Sources, endpoints and workflows as they stand in the database, and the epoch that tells whether they changed.
+
+All of one `apply` is one transaction, and raises the epoch by one: a process sees all of it or nothing. Every workflow
+version ever applied stays, because runs pin their version's hash.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from events import tables
+from events.database import Database, translated
+
+DEFAULT_WORKSPACE = 1
+
+
+class SourceRow(msgspec.Struct, frozen=True):
+    """A source: its definition (JSON-like, without secrets) and its sealed secrets."""
+
+    id: int
+    workspace_id: int
+    slug: str
+    definition: dict[str, Any]
+    secrets: tuple[bytes, ...]
+
+
+class WorkflowRow(msgspec.Struct, frozen=True):
+    """One version of a workflow: 32 bytes of content hash, and the document."""
+
+    workspace_id: int
+    name: str
+    hash: bytes
+    document: dict[str, Any]
+
+
+class EndpointRow(msgspec.Struct, frozen=True):
+    """Where `webhook.deliver` sends to; `secret` is sealed."""
+
+    name: str
+    url: str
+    secret: bytes | None
+
+
+async def epoch(database: Database) -> int:
+    """Rises with every apply."""
+    return int(await database.fetchval("SELECT epoch FROM config"))
+
+
+async def sources(database: Database) -> list[SourceRow]:
+    """All sources."""
+    rows = await database.fetch("SELECT id, workspace_id, slug, definition, secrets FROM source")
+    return [
+        SourceRow(row["id"], row["workspace_id"], row["slug"], msgspec.json.decode(row["definition"]), tuple(row["secrets"]))
+        for row in rows
+    ]
+
+
+async def workflows(database: Database) -> list[WorkflowRow]:
+    """The current version of every workflow."""
+    rows = await database.fetch(
+        "SELECT w.workspace_id, w.name, w.hash, v.document FROM workflow w JOIN workflow_version v USING (hash)"
+    )
+    return [WorkflowRow(row[0], row[1], row[2], msgspec.json.decode(row[3])) for row in rows]
+
+
+async def workflow_version(database: Database, hash: bytes) -> WorkflowRow | None:
+    """Any version ever applied, by its hash."""
+    rows = await database.fetch("SELECT workspace_id, name, hash, document FROM workflow_version WHERE hash = $1", hash)
+    return WorkflowRow(rows[0][0], rows[0][1], rows[0][2], msgspec.json.decode(rows[0][3])) if rows else None
+
+
+async def endpoint(database: Database, name: str) -> EndpointRow | None:
+    """An endpoint by its name."""
+    rows = await database.fetch(
+        "SELECT name, url, secret FROM endpoint WHERE workspace_id = $1 AND name = $2", DEFAULT_WORKSPACE, name
+    )
+    return EndpointRow(*rows[0]) if rows else None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one `apply` did to one definition."""
+
+    kind: str
+    name: str
+    what: str  # added | changed | unchanged
+
+
+class Applying:
+    """One transaction of definitions. Use as an async context manager; leaving it normally commits."""
+
+    def __init__(self, database: Database) -> None:
+        self._begin = database.engine.begin()
+        self.changes: list[Change] = []
+
+    async def __aenter__(self) -> Applying:
+        with translated():
+            self._connection: AsyncConnection = await self._begin.__aenter__()
+        return self
+
+    async def __aexit__(self, *failure: Any) -> None:
+        if failure[0] is None and any(change.what != "unchanged" for change in self.changes):
+            await self._connection.execute(update(tables.config).values(epoch=tables.config.c.epoch + 1))
+        await self._begin.__aexit__(*failure)
+
+    async def source_id(self, slug: str) -> int:
+        """The id a source has or, when it is new, gets: a secret is sealed for it before it is stored."""
+        found = await self._connection.scalar(select(tables.source.c.id).where(tables.source.c.slug == slug))
+        if found is None:
+            statement = insert(tables.source).values(workspace_id=DEFAULT_WORKSPACE, slug=slug, definition={}, secrets=[])
+            found = await self._connection.scalar(statement.returning(tables.source.c.id))
+        return int(found or 0)
+
+    async def source(self, id: int, slug: str, definition: dict[str, Any], sealed: list[bytes], *, same_secrets: bool) -> None:
+        """Stores a source. `same_secrets`: the stored ones open to the same values, so that nothing changes."""
+        stored = (await self._connection.execute(select(tables.source).where(tables.source.c.id == id))).one()
+        what = "added" if not stored.definition else "changed"
+        if stored.definition == definition and same_secrets:
+            what = "unchanged"
+        else:
+            values = {"definition": definition, "secrets": sealed}
+            await self._connection.execute(update(tables.source).where(tables.source.c.id == id).values(**values))
+        self.changes.append(Change("source", slug, what))
+
+    async def stored_secrets(self, id: int) -> list[bytes]:
+        """A source's sealed secrets as they stand."""
+        return list(await self._connection.scalar(select(tables.source.c.secrets).where(tables.source.c.id == id)) or [])
+
+    async def endpoint(self, name: str, url: str, sealed: bytes | None) -> None:
+        """Stores an endpoint."""
+        statement = insert(tables.endpoint).values(workspace_id=DEFAULT_WORKSPACE, name=name, url=url, secret=sealed)
+        known = await self._connection.scalar(
+            select(func.count()).select_from(tables.endpoint).where(tables.endpoint.c.name == name)
+        )
+        await self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["workspace_id", "name"], set_={"url": statement.excluded.url, "secret": statement.excluded.secret}
+            )
+        )
+        self.changes.append(Change("endpoint", name, "changed" if known else "added"))
+
+    async def workflow(self, name: str, hash: bytes, document: dict[str, Any]) -> None:
+        """Stores a workflow's version and makes it the current one."""
+        current = await self._connection.scalar(select(tables.workflow.c.hash).where(tables.workflow.c.name == name))
+        version = insert(tables.workflow_version).values(
+            workspace_id=DEFAULT_WORKSPACE, name=name, hash=hash, document=document
+        )
+        await self._connection.execute(version.on_conflict_do_nothing())
+        head = insert(tables.workflow).values(workspace_id=DEFAULT_WORKSPACE, name=name, hash=hash)
+        await self._connection.execute(
+            head.on_conflict_do_update(index_elements=["workspace_id", "name"], set_={"hash": head.excluded.hash})
+        )
+        what = "added" if current is None else "unchanged" if current == hash else "changed"
+        self.changes.append(Change("workflow", name, what))

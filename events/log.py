@@ -1,0 +1,171 @@
+"""Reading the log: a stream in its order, histories, and lists for people.
+
+Lists page by id: ids are UUIDv7, so that newest first is id descending, and the last id seen is the cursor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from sqlalchemy import Select, func, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from events import tables
+from events.database import Database, translated
+from events.types import Event
+
+_STREAM = """
+SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, body FROM event
+WHERE stream_id = $1 AND version >= $2 ORDER BY version
+"""
+
+
+async def stream(database: Database, id: UUID, from_version: int = 0) -> list[Event]:
+    """The events of a delivery or a run from `from_version` on, in version order; empty when there are none."""
+    return [_event(row) for row in await database.fetch(_STREAM, id, from_version)]
+
+
+async def anchor(database: Database, id: UUID, version: int) -> tuple[int, int] | None:
+    """(tx, position) of one event: no other event, in this or a restored log, has both."""
+    rows = await database.fetch(
+        "SELECT tx::text::bigint, position FROM event WHERE stream_id = $1 AND version = $2", id, version
+    )
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def _event(row: asyncpg.Record) -> Event:
+    return Event(
+        stream_id=row["stream_id"],
+        version=row["version"],
+        type=row["type"],
+        recorded_at=row["recorded_at"].timestamp(),
+        source_id=row["source_id"],
+        metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] else {},
+        headers=row["headers"],
+        body=row["body"],
+    )
+
+
+class DeliverySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the list of deliveries. `state`: waiting, routed, unwanted (no workflow took it) or parked."""
+
+    id: UUID
+    received_at: float
+    source: str | None
+    type: str
+    size: int
+    runs: int
+    state: str
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the list of runs. `ended_at` is None while it goes on."""
+
+    id: UUID
+    workflow: str
+    status: str
+    version: int
+    delivery_id: UUID | None
+    replay_of: UUID | None
+    started_at: float
+    ended_at: float | None
+    error: str | None
+
+
+async def deliveries(database: Database, *, limit: int = 20, before: UUID | None = None) -> list[DeliverySummary]:
+    """The newest deliveries first."""
+    received, later = tables.event, tables.event.alias("later")
+    outcome = (
+        select(func.max(later.c.type))  # delivery.routed > delivery.parked: a replay that was routed counts
+        .where(later.c.stream_id == received.c.stream_id, later.c.type.in_(["delivery.routed", "delivery.parked"]))
+        .scalar_subquery()
+    )
+    runs = (
+        select(func.count()).select_from(tables.run).where(tables.run.c.delivery_id == received.c.stream_id).scalar_subquery()
+    )
+    query = (
+        select(
+            received.c.stream_id,
+            received.c.recorded_at,
+            tables.source.c.slug,
+            received.c.metadata["event_type"].astext.label("event_type"),
+            func.octet_length(received.c.body).label("size"),
+            runs.label("runs"),
+            outcome.label("outcome"),
+        )
+        .select_from(received.outerjoin(tables.source, tables.source.c.id == received.c.source_id))
+        .where(received.c.type == "delivery.received", received.c.version == 0)
+    )
+    return [
+        DeliverySummary(
+            id=row.stream_id,
+            received_at=row.recorded_at.timestamp(),
+            source=row.slug,
+            type=row.event_type or "",
+            size=row.size or 0,
+            runs=row.runs,
+            state=_state(row.outcome, row.runs),
+        )
+        for row in await _page(database, query, received.c.stream_id, limit, before)
+    ]
+
+
+def _state(outcome: str | None, runs: int) -> str:
+    match outcome:
+        case None:
+            return "waiting"
+        case "delivery.parked":
+            return "parked"
+        case _:
+            return "routed" if runs else "unwanted"
+
+
+async def runs(
+    database: Database,
+    *,
+    limit: int = 20,
+    before: UUID | None = None,
+    delivery_id: UUID | None = None,
+    status: str | None = None,
+    workflow: str | None = None,
+) -> list[RunSummary]:
+    """The newest runs first."""
+    table = tables.run
+    query = select(table)
+    for column, value in ((table.c.delivery_id, delivery_id), (table.c.status, status), (table.c.workflow, workflow)):
+        if value is not None:
+            query = query.where(column == value)
+    return [_run(row) for row in await _page(database, query, table.c.id, limit, before)]
+
+
+async def run(database: Database, id: UUID) -> RunSummary | None:
+    """The head of one run."""
+    rows = await _page(database, select(tables.run).where(tables.run.c.id == id), tables.run.c.id, 1, None)
+    return _run(rows[0]) if rows else None
+
+
+def _run(row: Any) -> RunSummary:
+    return RunSummary(
+        id=row.id,
+        workflow=row.workflow,
+        status=row.status,
+        version=row.version,
+        delivery_id=row.delivery_id,
+        replay_of=row.replay_of,
+        started_at=row.started_at.timestamp(),
+        ended_at=row.ended_at.timestamp() if row.ended_at else None,
+        error=row.error,
+    )
+
+
+async def _page(
+    database: Database, query: Select[Any], id: ColumnElement[UUID], limit: int, before: UUID | None
+) -> list[Any]:
+    if before is not None:
+        query = query.where(id < before)
+    with translated():
+        async with database.engine.connect() as connection:
+            return list(await connection.execute(query.order_by(id.desc()).limit(limit)))
