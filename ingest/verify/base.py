@@ -1,0 +1,103 @@
+"""What every signature scheme stands on: the request as it came, the two verdicts, the checks that all share.
+
+Promises: nothing here raises for anything that a sender can put into a request, and whatever is missing,
+repeated or malformed is a `Refused`. A header that came more than once is never read as if it had come once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+NO_SECRET = -1
+"""`Verified.secret` where a source has no secret to match (the preset `none`)."""
+
+TOLERANCE = 300.0
+"""How far a timestamp may be from now, both ways, in seconds: the default of Standard Webhooks and Stripe."""
+
+MOST_SIGNATURES = 16
+"""How many signatures of one request are tried. Rotation needs two; a header full of them is a way to burn
+our CPU.
+"""
+
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
+    """A request as it came. `headers`: see `headers_of`. `path` and `query` (without `?`) are undecoded."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """The request is authentic: the secret at index `secret` of the source's list matched, or `NO_SECRET`."""
+
+    secret: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The request is not authentic. `reason` is short and holds no secret and no expected signature."""
+
+    reason: str
+
+
+Verification = Verified | Refused
+
+Verifier = Callable[[Incoming, float], Verification]
+"""A scheme compiled with its secrets: (request, Unix seconds now) to a verdict."""
+
+
+def headers_of(raw: list[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    """ASGI's header list (names in lower case, as ASGI has it) as a mapping.
+
+    The values of a repeated name are joined with a line feed, which no HTTP header value can hold: so neither
+    the first nor the last of them is believed, and `only` can tell that there were several.
+    """
+    headers = dict(raw)
+    if len(headers) == len(raw):
+        return headers
+    joined: dict[bytes, bytes] = {}
+    for name, value in raw:
+        joined[name] = joined[name] + b"\n" + value if name in joined else value
+    return joined
+
+
+def only(headers: Mapping[bytes, bytes], name: bytes) -> bytes | Refused:
+    """The one, non-empty value of a header. `name` is in lower case."""
+    value = headers.get(name)
+    if not value:
+        return Refused(f"header {name.decode()} is missing")
+    if b"\n" in value:
+        return Refused(f"header {name.decode()} came more than once")
+    return value
+
+
+def check_age(stamp: bytes, per_second: int, tolerance: float, now: float) -> Refused | None:
+    """None where a timestamp is fresh.
+
+    Args:
+        stamp: digits only; signs, fractions and spaces are refused.
+        per_second: 1 for seconds, 1000 for milliseconds.
+        tolerance: seconds, both ways.
+        now: Unix seconds.
+    """
+    if not stamp.isdigit() or len(stamp) > 16:
+        return Refused("the timestamp is not a whole number")
+    age = now - int(stamp) / per_second
+    if -tolerance <= age <= tolerance:
+        return None
+    side = "old" if age > 0 else "ahead"
+    return Refused(f"the timestamp is {abs(age):.0f} s {side}; at most {tolerance:g} s are accepted")
+
+
+def refuse_all(reason: str) -> Verifier:
+    """What a source that cannot verify compiles to: it fails closed, and the other sources go on."""
+    refused = Refused(reason)
+
+    def verify(incoming: Incoming, now: float) -> Verification:
+        return refused
+
+    return verify

@@ -1,0 +1,72 @@
+"""Verifies what an `Hmac` describes.
+
+Promises: a signature passes only if it equals, byte for byte and in constant time, the HMAC of what the
+description says is signed, by one of the secrets. Comparison is on the encoded text, so that a signature has
+at most two accepted spellings (hex in lower or in upper case, base64 with or without its padding) and cannot
+be varied to look new.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable
+
+from ingest.verify.base import Incoming, Refused, Verification, Verified, Verifier, check_age, refuse_all
+from ingest.verify.mac import Hmac, hmac_faults, hmac_key
+from ingest.verify.mac_parts import assembler, reader
+
+
+def compile_hmac(scheme: Hmac, secrets: list[bytes], url: str) -> Verifier:
+    """The verifier for one source. `url` is its public URL, or empty. It never raises: see `refuse_all`."""
+    if hmac_faults(scheme, url):
+        return refuse_all("the source's signature scheme is not usable")
+    keys: list[tuple[Verified, bytes]] = []
+    for index, secret in enumerate(secrets):
+        try:
+            keys.append((Verified(index), hmac_key(scheme, secret)))
+        except ValueError:
+            continue
+    if not keys:
+        return refuse_all("the source has no usable secret")
+    read, assemble, encode = reader(scheme), assembler(scheme, url), _ENCODE[scheme.encoding]
+    canonical = _lower_hex if scheme.encoding == "hex" else _padded
+    algorithm, time = scheme.algorithm, scheme.timestamp
+    per_second = 1000 if time is not None and time.unit == "ms" else 1
+    mismatch = Refused("no signature matches")
+
+    def verify(incoming: Incoming, now: float) -> Verification:
+        found = read(incoming.headers)
+        if isinstance(found, Refused):
+            return found
+        signatures, stamp = found
+        if time is not None and (late := check_age(stamp, per_second, time.tolerance, now)) is not None:
+            return late
+        message = assemble(incoming, stamp)
+        if isinstance(message, Refused):
+            return message
+        given = [canonical(signature) for signature in signatures]
+        for verified, key in keys:
+            expected = encode(hmac.digest(key, message, algorithm))
+            for signature in given:
+                if hmac.compare_digest(signature, expected):
+                    return verified
+        return mismatch
+
+    return verify
+
+
+def _lower_hex(given: bytes) -> bytes:
+    return given.lower() if given.isupper() else given
+
+
+def _padded(given: bytes) -> bytes:
+    return given + b"=" * (-len(given) % 4)
+
+
+_ENCODE: dict[str, Callable[[bytes], bytes]] = {
+    "hex": binascii.hexlify,
+    "base64": base64.b64encode,
+    "base64url": base64.urlsafe_b64encode,
+}
