@@ -1,0 +1,131 @@
+"""What a delivery is called and what it is about: the dedup key, the sender's own id, the event type.
+
+Promises: it never raises, whatever the request holds; every text it returns is printable, of bounded length
+and fit for a PostgreSQL `text`. Two deliveries have the same key only if the sender gave them the same id,
+or, where nothing serves as an id, if body, timestamp and signature are the same. Keys are unique within one
+source, not across sources. Call it after verification: an id that was not verified must not keep a real
+delivery out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from events.ids import dedup_key
+from ingest.pointers import compile_pointers
+from ingest.verify.base import Incoming
+
+MAX_ID = 255
+"""Characters of a delivery id. A longer one is cut and ends in its hash."""
+MAX_TYPE = 200
+"""Characters of an event type. A longer one is cut and ends in its hash."""
+
+
+class Header(msgspec.Struct, frozen=True, tag_field="in", tag="header"):
+    """The value of a header. `instead` names the header that is read where this one is absent."""
+
+    name: str
+    instead: str = ""
+
+
+class Pointer(msgspec.Struct, frozen=True, tag_field="in", tag="pointer"):
+    """The text, number or boolean at a JSON Pointer (RFC 6901) into the body."""
+
+    path: str
+
+
+Locator = tuple[Header | Pointer, ...]
+"""Where an id or a type stands. Several parts belong together: an id needs all of them; a type is made of
+those before the first that is absent, joined by full stops. No part: hash the body, or no type.
+"""
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """`key` is 16 bytes; `delivery_id` is the sender's own, if it gave one; `event_type` may be empty."""
+
+    key: bytes
+    delivery_id: str | None
+    event_type: str
+
+
+Identify = Callable[[Incoming], Identity]
+_Read = Callable[[Mapping[bytes, bytes], Sequence[str | None]], str | None]
+
+
+def compile_identity(id: Locator, type: Locator, hashed: Sequence[str] = ()) -> Identify:
+    """The function that identifies one source's deliveries.
+
+    Args:
+        id, type: see `Locator`.
+        hashed: headers that are hashed with the body where nothing serves as an id.
+
+    Raises:
+        ValueError: a locator holds something that is not a JSON Pointer.
+    """
+    pointers = list(dict.fromkeys(part.path for part in (*id, *type) if isinstance(part, Pointer)))
+    look = compile_pointers(pointers) if pointers else _look_nowhere
+    id_parts = [_reader(part, pointers) for part in id]
+    type_parts = [_reader(part, pointers) for part in type]
+    hashed_names = [name.lower().encode() for name in hashed]
+
+    def identify(incoming: Incoming) -> Identity:
+        headers, found = incoming.headers, look(incoming.body)
+        event_type = ".".join(_present(type_parts, headers, found))
+        if event_type:
+            event_type = _fit(event_type, MAX_TYPE)
+        ids = _present(id_parts, headers, found)
+        if ids and len(ids) == len(id_parts):
+            key = dedup_key(b"id", *[part.encode("utf-8", "surrogatepass") for part in ids])
+            return Identity(key, _fit(":".join(ids), MAX_ID), event_type)
+        # The case and padding of a signature can be varied by anyone: that must not make a delivery look new.
+        signed = [headers.get(name, b"").lower().rstrip(b"=") for name in hashed_names]
+        return Identity(dedup_key(b"hash", incoming.body, *signed), None, event_type)
+
+    return identify
+
+
+def _look_nowhere(body: bytes) -> Sequence[str | None]:
+    return ()
+
+
+def _reader(part: Header | Pointer, pointers: list[str]) -> _Read:
+    match part:
+        case Pointer(path=path):
+            index = pointers.index(path)
+            return lambda headers, found: found[index]
+        case Header(name=name, instead=instead):
+            first, second = name.lower().encode(), instead.lower().encode()
+
+            def read(headers: Mapping[bytes, bytes], found: Sequence[str | None]) -> str | None:
+                value = headers.get(first)
+                if value is None:
+                    value = headers.get(second)
+                if not value or b"\n" in value:  # absent, or repeated: see `headers_of`
+                    return None
+                return value.decode("utf-8", "backslashreplace")
+
+            return read
+
+
+def _present(parts: list[_Read], headers: Mapping[bytes, bytes], found: Sequence[str | None]) -> list[str]:
+    """The values of the parts before the first that is absent."""
+    values: list[str] = []
+    for part in parts:
+        value = part(headers, found)
+        if value is None:
+            break
+        values.append(value)
+    return values
+
+
+def _fit(text: str, limit: int) -> str:
+    """The text, printable and no longer than `limit`; what is cut off is replaced by a hash of the whole."""
+    if len(text) > limit:
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        text = f"{text[: limit - 33]}~{digest}"
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
