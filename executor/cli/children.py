@@ -97,8 +97,13 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
-        return not self._ended.is_set()
+        """Whether it still runs. Asks the system: the waiting thread may not have been told yet."""
+        if self._ended.is_set():
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # that thread has collected it just now
+            return False
 
     def end(self, how: signal.Signals, patience: float) -> bool:
         """Signals it and waits up to `patience` seconds; True once it has ended."""
