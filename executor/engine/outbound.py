@@ -1,0 +1,233 @@
+"""The HTTP client that nodes use. Every connection, a redirect's too, goes through the guard.
+
+One client serves a worker. Connections are pooled per scheme, host and port, and each was checked when it was
+opened, so a reused one leads where the guard let it lead. Nothing else is shared between requests: no cookies
+are kept, nothing is read from the environment (no proxies, no netrc). A response is counted while it is read,
+after decompression, and cut off at the limit.
+
+Failures are `NodeError`s: `blocked` (the guard), `connection`, `timeout`, `input` (the request cannot be sent
+as it stands), `error` (the response is too large, or leads in circles).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpcore2
+import httpx2
+import msgspec
+
+from executor.engine.guard import Guard, GuardedBackend, Resolver, resolve
+from executor.workflow.outcomes import NodeError
+
+RESPONSE_LIMIT = 5 << 20
+"""Bytes of a response's body, after decompression."""
+MAX_REDIRECTS = 5
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Response(msgspec.Struct, frozen=True):
+    """What came back. Header names are in lower case; repeated ones are joined by commas."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class OutboundClient:
+    """Sends requests to where the guard allows.
+
+    Args:
+        allow: networks (CIDR) that may be called although they are not public; a ConfigError if one is none.
+        resolver: finds a host's addresses. Default: the system's.
+        ssl_context: for services behind a private authority. Default: the system's trust store.
+        max_connections: open connections at once, over all hosts. More wait, within their timeout.
+    """
+
+    def __init__(
+        self,
+        allow: Sequence[str] = (),
+        *,
+        resolver: Resolver = resolve,
+        ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = 200,
+    ) -> None:
+        pool = httpcore2.AsyncConnectionPool(
+            ssl_context=ssl_context or httpx2.create_ssl_context(trust_env=False),
+            max_connections=max_connections,
+            max_keepalive_connections=50,
+            keepalive_expiry=15.0,
+            network_backend=GuardedBackend(Guard(allow), resolver),
+        )
+        self._client = httpx2.AsyncClient(
+            transport=_Transport(pool),
+            trust_env=False,
+            timeout=None,  # one over the whole exchange instead, in `request`
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # one run's cookies are not another's
+            headers={"accept-encoding": "gzip", "user-agent": "headrace"},
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        json: Any = msgspec.UNSET,
+        body: bytes | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - over the whole exchange
+        follow_redirects: bool = False,
+    ) -> Response:
+        """Send one request and read its response, whatever its status.
+
+        Args:
+            headers: win over those that the client would send.
+            query: added to the URL's own; a list gives a name several values.
+            json: a value to send as JSON (with its content type unless given).
+            body: or the body as it is.
+            timeout: seconds for all of it; None leaves it to the node's timeout.
+            follow_redirects: at most 5, each through the guard.
+
+        Raises:
+            NodeError: see the module's header.
+        """
+        what = f"{method} {shown(url)}"
+        try:
+            async with asyncio.timeout(timeout):
+                request = self._build(method, url, headers or {}, query, json, body)
+                return await self._exchange(request, MAX_REDIRECTS if follow_redirects else 0)
+        except (TimeoutError, httpcore2.TimeoutException) as error:
+            raise NodeError(
+                "timeout", f"{what}: expected a response in time, got none {error}".rstrip()
+            ) from None
+        except (httpx2.InvalidURL, httpcore2.UnsupportedProtocol) as error:
+            raise NodeError("input", f"{what}: expected an http or https URL, got: {error}") from None
+        except (httpcore2.LocalProtocolError, UnicodeError, TypeError) as error:
+            raise NodeError("input", f"{what}: expected a request that can be sent, got: {error}") from None
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpx2.HTTPError, ssl.SSLError) as error:
+            raise NodeError("connection", f"{what}: {type(error).__name__}: {error}") from None
+
+    async def _exchange(self, request: httpx2.Request, redirects: int) -> Response:
+        """Send it and read the answer, over at most that many redirects; 0: a redirect is the answer.
+
+        The client's own way of following redirects reads their bodies without a limit; this reads none.
+        """
+        for _ in range(redirects + 1):
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+            try:
+                if redirects == 0 or response.next_request is None:
+                    return await _read(response)
+                request = response.next_request
+            finally:
+                await response.aclose()
+        raise NodeError(
+            "error", f"{shown(str(request.url))}: expected at most {redirects} redirects, got more"
+        )
+
+    def _build(  # noqa: PLR0917 - as `request` has them
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        query: Mapping[str, Any] | None,
+        json: Any,
+        body: bytes | str | None,
+    ) -> httpx2.Request:
+        target = httpx2.URL(url)
+        if target.scheme not in ("http", "https"):
+            raise NodeError(
+                "blocked", f"{url}: expected an http or https URL, got {target.scheme or 'no scheme'}"
+            )
+        if query:
+            target = target.copy_merge_params(query)
+        if json is msgspec.UNSET:
+            return self._client.build_request(method, target, headers=headers, content=body)
+        merged = httpx2.Headers({"content-type": "application/json"})
+        merged.update(headers)
+        return self._client.build_request(method, target, headers=merged, content=msgspec.json.encode(json))
+
+    async def aclose(self) -> None:
+        """Close the pooled connections."""
+        await self._client.aclose()
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without the query and the user's name and password, where secrets are."""
+    start = url.partition("?")[0].partition("#")[0]
+    scheme, separator, rest = start.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"[:500]
+
+
+async def _read(response: httpx2.Response) -> Response:
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip", "x-gzip", ""):
+        raise NodeError(
+            "error", f"{shown(str(response.url))}: expected gzip or no content encoding, got {encoding}"
+        )
+    unzip = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            # Never more than one byte over the limit is unpacked, whatever the chunk would grow to.
+            body += unzip.decompress(chunk, RESPONSE_LIMIT - len(body) + 1) if unzip else chunk
+            if len(body) > RESPONSE_LIMIT:
+                raise NodeError(
+                    "error",
+                    f"{shown(str(response.url))}: expected at most {RESPONSE_LIMIT:,} bytes, got more",
+                )
+    except zlib.error as error:
+        raise NodeError(
+            "connection", f"{shown(str(response.url))}: expected a gzip body, got: {error}"
+        ) from None
+    return Response(response.status_code, dict(response.headers), bytes(body))
+
+
+class _Transport(httpx2.AsyncBaseTransport):
+    """httpx's way to the pool. Errors of the pool and of the guard pass as they are."""
+
+    def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert isinstance(request.stream, httpx2.AsyncByteStream)
+        url = request.url
+        if url.scheme not in ("http", "https"):
+            raise NodeError(
+                "blocked", f"{shown(str(url))}: expected an http or https URL, got a redirect to {url.scheme}"
+            )
+        answer = await self._pool.handle_async_request(
+            httpcore2.Request(
+                method=request.method,
+                url=httpcore2.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx2.Response(
+            answer.status, headers=answer.headers, stream=_Stream(answer), extensions=answer.extensions
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Stream(httpx2.AsyncByteStream):
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._answer.aiter_stream():
+            yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
