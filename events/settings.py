@@ -157,7 +157,7 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> dict[str
         if not variable.startswith("HEADRACE_"):
             continue
         name = variable.removeprefix("HEADRACE_").lower()
-        if name in _RESERVED:
+        if name in _RESERVED or name.startswith("test_"):  # the tests' own
             continue
         if name.endswith("_file"):
             try:

@@ -1,0 +1,88 @@
+"""From a claimed delivery to its runs: which workflows want it, and what the log is told about that.
+
+Pure: the log's rows go in, rows for the log come out. Run ids are derived from the work item's id and the workflow's name,
+so that a routing that is repeated after a lost commit names the same runs.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from events.ids import derived_id
+from events.runs import NewRun, Routing
+from events.types import Event, Kind, WorkItem
+from executor.engine.run import Held
+from executor.engine.scope import DeliveryScope, run_scope
+from executor.engine.workflows import Current
+from executor.workflow.facts import RunStarted, encode
+from executor.workflow.graph import Graph
+from executor.workflow.state import evolve
+
+WORKSPACE = 1
+
+
+class Routed(msgspec.Struct, frozen=True):
+    """A routing to append and, once it is appended, the runs that start here."""
+
+    routing: Routing
+    runs: tuple[Held, ...]
+    elsewhere: frozenset[str]
+    """Queues that get a run of this delivery and are not served here."""
+
+
+def route(item: WorkItem, receipt: Event, current: Current, now: float, here: frozenset[str], traceparent: str | None) -> Routed:
+    """Routes one delivery or replay.
+
+    Args:
+        now: Unix seconds; when the runs start.
+        here: the queues that this process serves.
+        traceparent: the trace that the runs belong to.
+    """
+    scope = DeliveryScope(receipt)
+    match = current.triggers.match(scope, item.only_workflow)
+    new, held = [], []
+    for graph in match.wanted:
+        id = derived_id(item.id, graph.name)
+        started = RunStarted(
+            workflow=graph.name,
+            workflow_hash=graph.hash.hex(),
+            delivery_id=item.stream_id,
+            at=now,
+            replay_of=item.id if item.kind is Kind.REPLAY else None,
+            traceparent=traceparent,
+        )
+        queue = item.queue if item.kind is Kind.REPLAY else graph.queue
+        new.append(_new_run(id, graph, queue, started, queue in here))
+        if queue in here:
+            state = evolve(None, started)
+            held.append(Held(id, 1, graph, state, run_scope(id, state, scope), traceparent))
+    body = {"item": item.id, "runs": [{"id": run.id, "workflow": run.workflow} for run in new], "passed_over": match.passed_over}
+    return Routed(
+        Routing(item.id, item.token, item.stream_id, WORKSPACE, "delivery.routed", msgspec.json.encode(body), tuple(new)),
+        tuple(held),
+        frozenset(run.queue for run in new if not run.leased),
+    )
+
+
+def park(item: WorkItem, reason: str) -> Routing:
+    """Takes a delivery that kills whoever routes it out of circulation; a replay brings it back."""
+    body = msgspec.json.encode({"item": item.id, "reason": reason})
+    kind: Literal["delivery.parked"] = "delivery.parked"
+    return Routing(item.id, item.token, item.stream_id, WORKSPACE, kind, body)
+
+
+def _new_run(id: UUID, graph: Graph, queue: str, started: RunStarted, leased: bool) -> NewRun:
+    return NewRun(
+        id=id,
+        workspace_id=WORKSPACE,
+        workflow=graph.name,
+        workflow_hash=graph.hash,
+        queue=queue,
+        started=encode(started)[1],
+        leased=leased,
+        delivery_id=started.delivery_id,
+        replay_of=started.replay_of,
+    )

@@ -1,0 +1,160 @@
+"""How a run is carried on: plan, do, note, again, until it ends or has to wait.
+
+The holder of the run's token is here; everybody else puts a row somewhere and rings. What it promises:
+
+- A node's outcome is in the log before anything that depends on it begins. A node without effects (`pure`) may be
+  computed again, so its outcome waits for the run's next commit.
+- An append that finds the token stale raises LeaseLost, and the driver stops where it is: nothing more is written, the
+  nodes in flight are cancelled.
+- A retry, a timer, a wait hold nothing: the run lets go of its lease, and its work item says when to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, assert_never
+from uuid import UUID
+
+import msgspec
+
+from events import faults
+from events.errors import LeaseLost
+from events.ids import Clock
+from events.journal import Journal
+from events.runs import Finish, Keep, NewEvent, RunAppend, Status, Then, Yield
+from events.telemetry import Telemetry
+from executor.engine.attempts import Attempts
+from executor.workflow.facts import NodeCompleted, NodeFailed, NodeSkipped, RunFact, RunParked, encode
+from executor.workflow.graph import Graph
+from executor.workflow.plan import End, Go, Skip, plan
+from executor.workflow.state import RunState, evolve
+
+
+class Held(msgspec.Struct):
+    """A run in this process: its lease, its graph, its state, and the values that expressions may name."""
+
+    id: UUID
+    token: int
+    graph: Graph
+    state: RunState
+    scope: dict[str, Any]
+    traceparent: str | None = None
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What every run of a process shares."""
+
+    clock: Clock
+    journal: Journal[RunAppend, bool]
+    attempts: Attempts
+    telemetry: Telemetry
+    draining: asyncio.Event
+
+
+class RunDriver:
+    """Carries one run on."""
+
+    def __init__(self, run: Held, services: Services) -> None:
+        self._run = run
+        self._services = services
+        self._noted: list[NewEvent] = []  # folded into the state, not yet in the log
+        self._owed = False  # whether something with effects is among them
+
+    async def drive(self) -> RunState:
+        """Returns when the run has ended or was let go.
+
+        Raises:
+            LeaseLost: somebody else carries the run on.
+            Unavailable: the log cannot be written now; what was noted and not committed is forgotten.
+        """
+        run, services = self._run, self._services
+        running: dict[str, asyncio.Task[NodeCompleted | NodeFailed | NodeSkipped]] = {}
+        try:
+            while True:
+                match plan(run.graph, run.state, services.clock.now(), running.keys()):
+                    case Skip(facts):
+                        self._note(facts)
+                    case End(fact):
+                        self._note([fact])
+                        await self._commit(Finish())
+                        return run.state
+                    case Go(start, wake):
+                        if services.draining.is_set() and not running:
+                            await self._commit(Yield(services.clock.now()))
+                            return run.state
+                        if start and self._owed:
+                            await self._commit(Keep())
+                        if len(start) == 1 and not running and wake is None:  # a chain: no task is needed to wait for it
+                            self._note([await self._attempt(start[0])])
+                            continue
+                        for name in start:
+                            running[name] = asyncio.create_task(self._attempt(name), name=f"{run.id}/{name}")
+                        if not running:
+                            if wake is None:
+                                raise AssertionError(f"run {run.id}: nothing runs, nothing is ready, and it has not ended")
+                            await self._commit(Yield(wake))
+                            return run.state
+                        await self._next(running, wake)
+                    case impossible:
+                        assert_never(impossible)
+        finally:
+            for task in running.values():
+                task.cancel()
+            if running:
+                await asyncio.wait(running.values())
+
+    async def park(self, reason: str) -> RunState:
+        """Takes the run out of circulation for a person to look at."""
+        self._note([RunParked(reason)])
+        await self._commit(Finish())
+        return self._run.state
+
+    async def _next(
+        self, running: dict[str, asyncio.Task[NodeCompleted | NodeFailed | NodeSkipped]], wake: float | None
+    ) -> None:
+        """Waits for an outcome or until `wake`, and notes what is done."""
+        patience = None if wake is None else max(0.0, wake - self._services.clock.now())
+        done, _ = await asyncio.wait(running.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        for name in [name for name, task in running.items() if task in done]:
+            self._note([running.pop(name).result()])
+        if self._owed:
+            await self._commit(Keep())
+
+    async def _attempt(self, name: str) -> NodeCompleted | NodeFailed | NodeSkipped:
+        return await self._services.attempts.attempt(self._run.id, self._run.graph, name, self._run.state, self._run.scope, self._run.traceparent)
+
+    def _note(self, facts: Iterable[RunFact]) -> None:
+        run = self._run
+        for fact in facts:
+            evolve(run.state, fact)
+            type, body = encode(fact)
+            self._noted.append(NewEvent(run.state.version, type, body))
+            if isinstance(fact, NodeCompleted | NodeFailed):
+                if isinstance(fact, NodeCompleted):
+                    run.scope["nodes"][fact.node] = {"output": fact.output}
+                self._owed = self._owed or not run.graph.nodes[fact.node].pure
+
+    async def _commit(self, then: Then) -> None:
+        run = self._run
+        faults.point("run.commit.before")
+        current = await self._services.journal.append(
+            RunAppend(run.id, run.token, run.state.version, _status(run.state, then), tuple(self._noted), then, run.state.error)
+        )
+        if not current:
+            raise LeaseLost(f"run {run.id}: token {run.token} is not current any more")
+        faults.point("run.commit.after")
+        self._noted.clear()
+        self._owed = False
+
+
+def _status(state: RunState, then: Then) -> Status:
+    if state.status.value == "running" and isinstance(then, Yield):
+        return "waiting"
+    return state.status.value
+
+
+def elapsed(since: float) -> float:
+    """Seconds since a `time.monotonic()`, to the microsecond: what is worth keeping."""
+    return round(time.monotonic() - since, 6)

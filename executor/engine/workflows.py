@@ -1,0 +1,75 @@
+"""The workflows as this process knows them: current versions by their triggers, any version by its hash, compiled once.
+
+The epoch tells whether anything was applied since; it is asked for with every batch of deliveries, so that a delivery that
+came after an `apply` is never routed by what stood before it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from events import definitions
+from events.database import Database
+from events.definitions import WorkflowRow
+from events.errors import ConfigError
+from executor.engine.registry import Registry
+from executor.workflow.graph import Graph, compile_workflow, parse_workflow
+from executor.workflow.triggers import Triggers
+
+_log = structlog.get_logger(__name__)
+
+
+class Current(msgspec.Struct, frozen=True):
+    """What stands at one epoch. `sources`: slugs by id."""
+
+    epoch: int
+    triggers: Triggers
+    sources: dict[int, str]
+
+
+class Workflows:
+    """A cache over `events.definitions`."""
+
+    def __init__(self, database: Database, registry: Registry) -> None:
+        self._database = database
+        self._registry = registry
+        self._graphs: dict[bytes, Graph] = {}
+        self._current: Current | None = None
+
+    async def current(self) -> Current:
+        """The triggers and sources as they stand now."""
+        epoch = await definitions.epoch(self._database)
+        if self._current is None or self._current.epoch != epoch:
+            graphs = []
+            for row in await definitions.workflows(self._database):
+                try:
+                    graphs.append(self._compile(row))
+                except ConfigError as error:
+                    # Applied by a process with other node modules, say. Its deliveries say that nobody wanted them
+                    # and can be replayed; the others' must not wait for it.
+                    _log.error("workflow.unusable", workflow=row.name, error=str(error))
+            sources = {row.id: row.slug for row in await definitions.sources(self._database)}
+            self._current = Current(epoch, Triggers(graphs), sources)
+        return self._current
+
+    async def graph(self, hash: bytes) -> Graph:
+        """A version by its hash.
+
+        Raises:
+            ConfigError: it is not in the database, or names node types that this process does not have.
+        """
+        found = self._graphs.get(hash)
+        if found is not None:
+            return found
+        row = await definitions.workflow_version(self._database, hash)
+        if row is None:
+            raise ConfigError("workflow", [f"hash {hash.hex()}: expected a version that was applied, got none"])
+        return self._compile(row)
+
+    def _compile(self, row: WorkflowRow) -> Graph:
+        graph = self._graphs.get(row.hash)
+        if graph is None:
+            graph = compile_workflow(parse_workflow(row.document, self._registry.specs()), row.hash)
+            self._graphs[row.hash] = graph
+        return graph

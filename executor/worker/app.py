@@ -1,0 +1,169 @@
+"""The composition root of a worker process: settings in, a running worker out.
+
+Two kinds of threads: Dramatiq's, which wait for doorbells, and one that runs the engine's event loop, where everything
+else happens. The worker is Dramatiq's `Worker` in this very process and not its command line, which forks a master and
+children of its own: whoever kills this process has killed all of it, and one worker's death stops no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import structlog
+import uvloop
+from dramatiq.worker import Worker
+
+from events import definitions
+from events.database import Database
+from events.doorbell import Doorbell, broker_for
+from events.errors import ConfigError, Unavailable
+from events.runs import RunWriter
+from events.secretbox import SecretBox
+from events.settings import Settings
+from events.telemetry import Telemetry
+from events.work import WorkList
+from executor.engine.attempts import Attempts
+from executor.engine.context import Endpoint, EndpointResolver
+from executor.engine.engine import Engine
+from executor.engine.outbound import OutboundClient
+from executor.engine.processes import KillablePool
+from executor.engine.registry import Registry
+from executor.engine.run import Services
+from executor.engine.snapshots import Snapshots
+from executor.engine.workflows import Workflows
+from executor.worker.actors import declare
+from executor.worker.middleware import DoorbellBackoff
+from executor.workflow.outcomes import NodeError
+
+THREADS = 4
+"""Dramatiq threads: each can hold one doorbell. They do nothing but wait for the engine."""
+IDLE_POLL = 10
+"""Milliseconds between two looks of an idle Dramatiq consumer at Redis, at most. Its own default is a second."""
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class WorkerProcess:
+    """One worker process.
+
+    Args:
+        queues: the queues that it serves.
+    """
+
+    def __init__(self, settings: Settings, queues: Sequence[str], telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._queues = list(queues)
+        self._telemetry = telemetry
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._broker = broker_for(settings.redis_url, [DoorbellBackoff()])
+        self._doorbell = Doorbell(broker_for(settings.redis_url, []))
+        self._database = Database(settings.database_url, "worker", size=8)
+        self._closing: list[Callable[[], Awaitable[Any]]] = [self._database.close]
+
+    def start(self) -> None:
+        """Starts everything; returns when the worker takes work.
+
+        Raises:
+            ConfigError: the settings or the node modules cannot work.
+            Unavailable: PostgreSQL does not answer. (Redis may be away: its consumers try again by themselves.)
+        """
+        self._thread.start()
+        self._engine = self._in_loop(self._compose())
+        self._keeper = asyncio.run_coroutine_threadsafe(self._engine.leases.keep(), self._loop)
+        for queue in self._queues:
+            self._broker.declare_queue(queue)
+        declare(self._broker, self._queues[0], self._engine, self._loop, self._telemetry)
+        self._worker = Worker(
+            self._broker, queues=set(self._queues), worker_timeout=IDLE_POLL, worker_threads=THREADS
+        )
+        self._worker.start()
+        for queue in self._queues:  # whatever fell due while nobody was here
+            self._doorbell.ring(queue)
+        _log.info("worker.started", queues=self._queues, concurrency=self._settings.concurrency)
+
+    def stop(self) -> None:
+        """Drains and stops: no new work, running nodes get the grace time, the rest is given back."""
+        _log.info("worker.draining", in_flight=self._engine.in_flight)
+        self._in_loop(self._engine.stop(self._settings.drain_grace))
+        self._worker.stop(timeout=5_000)
+        self._keeper.cancel()
+        for close in reversed(self._closing):
+            self._in_loop(close())
+        self._doorbell.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        _log.info("worker.stopped")
+
+    def _in_loop(self, work: Awaitable[T]) -> T:
+        async def run() -> T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    async def _compose(self) -> Engine:
+        settings, database = self._settings, self._database
+        registry = Registry.load(settings.node_modules)
+        await database.open()
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        work = WorkList(database, owner=owner, lease=settings.lease)
+        writer = RunWriter(database, owner=owner, lease=settings.lease)
+        snapshots = Snapshots(settings.state_redis_url, database)
+        pool = KillablePool(settings.node_processes, settings.node_modules)
+        client = OutboundClient(settings.egress_allow)
+        self._closing += [snapshots.close, pool.aclose, client.aclose]
+        services = Services(
+            clock=database.clock,
+            journal=writer.journal(),
+            attempts=Attempts(
+                clock=database.clock,
+                registry=registry,
+                pool=pool,
+                client=client,
+                endpoints=endpoint_resolver(database, settings.secret_key),
+                telemetry=self._telemetry,
+            ),
+            telemetry=self._telemetry,
+            draining=asyncio.Event(),
+        )
+        return Engine(
+            queues=frozenset(self._queues),
+            work=work,
+            writer=writer,
+            workflows=Workflows(database, registry),
+            snapshots=snapshots,
+            services=services,
+            doorbell=self._doorbell,
+            telemetry=self._telemetry,
+            concurrency=settings.concurrency,
+            max_recoveries=settings.max_recoveries,
+        )
+
+
+def endpoint_resolver(database: Database, secret_key: str) -> EndpointResolver:
+    """Finds the endpoints of `webhook.deliver` and opens their secrets."""
+    secrets = SecretBox(secret_key) if secret_key else None
+
+    async def resolve(name: str) -> Endpoint:
+        try:
+            row = await definitions.endpoint(database, name)
+        except Unavailable as error:
+            raise NodeError("connection", str(error)) from error
+        if row is None:
+            raise NodeError("input", f"endpoint {name!r}: expected one that was applied, got none; `headrace apply` makes one")
+        if row.secret is None:
+            return Endpoint(row.url)
+        if secrets is None:
+            raise NodeError("input", f"endpoint {name!r} has a secret and this worker no key; set HEADRACE_SECRET_KEY")
+        try:
+            return Endpoint(row.url, secrets.open(row.secret, f"endpoint/{name}"))
+        except ConfigError as error:
+            raise NodeError("input", f"endpoint {name!r}: {error}") from error
+
+    return resolve

@@ -1,0 +1,77 @@
+"""The relay: rings the doorbell for work that is due, and makes the log's partitions ahead of time.
+
+It only looks. What is due is due whether it was never rung for, its doorbell was lost with Redis, its worker died, or its
+timer ran out; so one question serves them all, several relays may run at once, and a relay that dies is missed for as
+long as no other one asks. It sleeps until the next item falls due, and never longer than `poll`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import redis
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+
+from events.database import Database
+from events.doorbell import ring_now
+from events.errors import Unavailable
+from events.types import QUEUES
+from events.work import next_due
+
+UPKEEP = 3600.0
+"""Seconds between two looks at the partitions."""
+SHORTEST = 0.02
+"""Seconds between two looks at the work list, at least."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """One relay.
+
+    Args:
+        poll: the longest time between two looks, in seconds.
+        weeks: how many weeks of partitions to make ahead.
+    """
+
+    def __init__(self, database: Database, broker: RedisBroker, *, poll: float, weeks: int) -> None:
+        self._database = database
+        self._broker = broker
+        self._poll = poll
+        self._weeks = weeks
+
+    async def run(self) -> None:
+        """Looks until cancelled. A store that is away costs a warning and a pause."""
+        upkeep_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            pause = self._poll
+            try:
+                if loop.time() >= upkeep_at:
+                    await self.upkeep()
+                    upkeep_at = loop.time() + UPKEEP
+                pause = await self.look()
+            except (Unavailable, redis.RedisError, OSError) as error:
+                _log.warning("relay.unavailable", error=str(error))
+                pause = max(self._poll, 0.5)
+            await asyncio.sleep(pause)
+
+    async def look(self) -> float:
+        """Rings for every queue that has due work; answers how long to sleep, in seconds."""
+        due = await next_due(self._database, QUEUES)
+        for queue, seconds in due.items():
+            if seconds <= 0:
+                await asyncio.to_thread(ring_now, self._broker, queue, None, 1)
+        ahead = [seconds for seconds in due.values() if seconds > 0]
+        return max(SHORTEST, min([self._poll, *ahead]))
+
+    async def upkeep(self) -> int:
+        """Makes the partitions of the coming weeks and measures the clock; answers how many it made."""
+        made = await self._database.fetchval(
+            "SELECT make_event_partitions(now() - interval '7 days', now() + make_interval(weeks => $1))", self._weeks
+        )
+        await self._database.measure_clock()
+        if made:
+            _log.info("relay.partitions_made", count=made)
+        return int(made)

@@ -1,0 +1,105 @@
+"""The composition root of ingest: settings in, an ASGI application out. It appends and rings, and can do
+nothing else.
+
+PostgreSQL may be away when ingest starts: it listens at once, answers 503, and is ready when the log is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+from litestar import Litestar, Response, asgi, get
+
+from events.database import Database
+from events.deliveries import DeliveryWriter
+from events.doorbell import Doorbell, broker_for
+from events.errors import HeadraceError, Unavailable
+from events.journal import Journal
+from events.secretbox import SecretBox
+from events.settings import Settings
+from events.telemetry import Telemetry
+from events.types import DELIVERY_QUEUE, Appended, Receipt
+from ingest.catalogue import Catalogue
+from ingest.routes import Door
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
+    """The public service.
+
+    Raises:
+        ConfigError: the settings cannot work (no database_url, a bad secret_key).
+    """
+    database = Database(settings.database_url, "ingest")
+    doorbell = Doorbell(broker_for(settings.redis_url, []))
+    writer = DeliveryWriter(database)
+
+    async def write(batch: Sequence[Receipt]) -> Sequence[Appended]:
+        appended = await writer.write(batch)
+        with telemetry.span("doorbell", kind="producer") as span:
+            doorbell.ring(DELIVERY_QUEUE, span.traceparent)
+        return appended
+
+    journal = Journal(write, lambda receipt: len(receipt.body) + 512, max_waiting=settings.append_queue)
+    catalogue = Catalogue(database, SecretBox(settings.secret_key) if settings.secret_key else None)
+    door = Door(
+        catalogue=catalogue,
+        journal=journal,
+        clock=database.clock,
+        telemetry=telemetry,
+        body_limit=settings.body_limit,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        opening = asyncio.create_task(_open(database, catalogue))
+        try:
+            yield
+        finally:
+            opening.cancel()
+            await journal.drain()
+            await database.close()
+            await asyncio.to_thread(doorbell.close)
+
+    @get("/health/live", sync_to_thread=False)
+    def live() -> dict[str, str]:
+        """Answers as long as the process can answer at all."""
+        return {"status": "live", "pid": str(os.getpid())}
+
+    @get("/health/ready")
+    async def ready() -> Response[dict[str, str]]:
+        """200 when a delivery would be stored now, else 503 with the reason."""
+        try:
+            async with asyncio.timeout(2):
+                await database.fetchval("SELECT 1")
+            await catalogue.find("")
+        except (HeadraceError, TimeoutError) as error:
+            return Response(
+                {"status": "not ready", "reason": f"the event log: {error or 'no answer in 2 s'}"},
+                status_code=503,
+            )
+        return Response({"status": "ready"})
+
+    return Litestar(
+        route_handlers=[asgi("/in", is_mount=True, copy_scope=False)(door.__call__), live, ready],
+        lifespan=[lifespan],
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+async def _open(database: Database, catalogue: Catalogue) -> None:
+    """Connects, however long that takes, then follows the definitions."""
+    while True:
+        try:
+            await database.open()
+            break
+        except Unavailable as error:
+            _log.warning("ingest.waiting_for_database", error=str(error))
+            await asyncio.sleep(1)
+    await catalogue.follow()

@@ -1,0 +1,185 @@
+"""`POST /in/{source}`: the one route that third parties know. Read this and you know what ingest does.
+
+A raw ASGI handler, mounted in the Litestar application: the request's bytes are read once, verified,
+appended, and acknowledged when they are durable. A normal route, which parses and validates on the way, takes
+twice the time.
+
+    404 unknown source    405 not POST    413 too large, while reading    401 not authentic 202 {"id": …,
+    "duplicate": false} once it is in the log    503 + Retry-After whenever it is not certain to be
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import structlog
+
+from events import faults
+from events.errors import BadRow, HeadraceError
+from events.ids import Clock, uuid7
+from events.journal import Journal
+from events.telemetry import Telemetry
+from events.types import Accepted, Appended, Duplicate, Receipt
+from ingest.catalogue import Catalogue, Source
+from ingest.receipt import metadata_of, redacted, traceparent_of
+from ingest.reply import Reply, accepted, problem
+from ingest.verify.schemes import Incoming, Refused, Verified, headers_of
+
+RETRY_AFTER = 2
+"""Seconds that a sender is asked to wait after a 503."""
+
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+_log = structlog.get_logger(__name__)
+
+_NOT_POST = problem(405, "method", "expected POST", [(b"allow", b"POST")])
+_UNKNOWN = problem(404, "source", "no source has this name; `headrace apply` makes one")
+_TOO_LARGE = problem(413, "body", "the body is larger than this service accepts; nothing was stored")
+_TRY_AGAIN = problem(
+    503,
+    "log",
+    "not stored: the event log cannot be written now; send it again",
+    [(b"retry-after", b"%d" % RETRY_AFTER)],
+)
+
+
+class TooLarge(Exception):
+    """More bytes came than the limit allows."""
+
+
+class Gone(Exception):
+    """The sender went away before its body was complete."""
+
+
+class Door:
+    """The ASGI application behind `/in`.
+
+    Args:
+        body_limit: the largest body in bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        journal: Journal[Receipt, Appended],
+        clock: Clock,
+        telemetry: Telemetry,
+        body_limit: int,
+    ) -> None:
+        self._catalogue = catalogue
+        self._journal = journal
+        self._clock = clock
+        self._telemetry = telemetry
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        slug = scope["path"].rpartition("/")[2]
+        try:
+            reply = await self._receive(slug, scope, receive)
+        except Gone:
+            return
+        except TooLarge:
+            reply = _TOO_LARGE
+        except HeadraceError as error:  # whatever kept it out of the log: the sender must send it again
+            level = _log.error if isinstance(error, BadRow) else _log.warning
+            level("delivery.not_stored", source=slug, error=str(error))
+            reply = _TRY_AGAIN
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _receive(self, slug: str, scope: dict[str, Any], receive: Receive) -> Reply:
+        source = self._catalogue.known(slug) or await self._catalogue.find(slug)
+        if source is None:
+            return _UNKNOWN
+        if scope["method"] != "POST":
+            return _NOT_POST
+        raw: list[tuple[bytes, bytes]] = scope["headers"]
+        headers = headers_of(raw)
+        body = await read_body(receive, headers.get(b"content-length"), self._body_limit)
+        incoming = Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
+        with self._telemetry.span(
+            "POST /in/{source}",
+            kind="server",
+            parent=traceparent_of(headers),
+            attributes={"headrace.source": slug},
+        ) as span:
+            match source.compiled.verify(incoming, self._clock.now()):
+                case Refused(reason):
+                    span.fail(reason)
+                    _log.info("delivery.refused", source=slug, reason=reason)
+                    return problem(401, "signature", reason)
+                case Verified(secret):
+                    receipt = self._receipt(source, incoming, raw, secret, span.traceparent)
+                    span.set("headrace.event.id", str(receipt.stream_id))
+                    appended = await self._append(receipt, span.traceparent)
+                    return self._acknowledge(appended)
+                case impossible:
+                    assert_never(impossible)
+
+    def _receipt(
+        self,
+        source: Source,
+        incoming: Incoming,
+        raw: list[tuple[bytes, bytes]],
+        secret: int,
+        traceparent: str | None,
+    ) -> Receipt:
+        identity = source.compiled.identify(incoming)
+        return Receipt(
+            stream_id=uuid7(self._clock.now()),
+            workspace_id=source.workspace_id,
+            source_id=source.id,
+            key=identity.key,
+            metadata=metadata_of(source.slug, incoming, identity, secret, traceparent),
+            headers=redacted(raw),
+            body=incoming.body,
+        )
+
+    async def _append(self, receipt: Receipt, traceparent: str | None) -> Appended:
+        with self._telemetry.span("append", parent=traceparent):
+            appended = await self._journal.append(receipt)
+        faults.point("ingest.appended")
+        return appended
+
+    def _acknowledge(self, appended: Appended) -> Reply:
+        match appended:
+            case Accepted(id):
+                return accepted(id, b"false")
+            case Duplicate(first):
+                return accepted(first, b"true")
+            case impossible:
+                assert_never(impossible)
+
+
+async def read_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
+    """The whole body, exactly as it came.
+
+    Raises:
+        TooLarge: it says that it is larger than `limit` bytes, or turns out to be.
+        Gone: the sender hung up.
+    """
+    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+        raise TooLarge
+    message = await receive()
+    if message["type"] == "http.request" and not message.get(
+        "more_body", False
+    ):  # most bodies come in one piece
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge
+        return body
+    pieces: list[bytes] = []
+    size = 0
+    while message["type"] == "http.request":
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise TooLarge
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        message = await receive()
+    raise Gone
