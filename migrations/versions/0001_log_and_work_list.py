@@ -6,8 +6,8 @@ Revises:
 The shape is `docs/event-log.md`. Three things cannot be said in a table definition and are said here:
 
 - Append-only is enforced twice: no process role holds UPDATE, DELETE or TRUNCATE on `event`, and triggers refuse all
-  three for everybody else, the owner and a superuser included. TRUNCATE of one partition passes the parent's trigger,
-  so `make_event_partitions` gives every partition its own.
+  three for everybody else, the owner and a superuser included. A statement against one partition passes the parent's
+  statement trigger, so `make_event_partitions` gives every partition its own.
 - Partitions are bounded by UUIDv7 floors, week by week (Monday, UTC). There is no DEFAULT partition: a row that fits
   nowhere is an error that somebody sees.
 - Roles belong to the whole server while databases are many, so that a role that exists already is not an error.
@@ -142,7 +142,7 @@ BEGIN
     IF to_regclass('public.' || name) IS NULL THEN
       EXECUTE format('CREATE TABLE public.%I PARTITION OF public.event FOR VALUES FROM (%L) TO (%L)',
                      name, uuid_floor(week AT TIME ZONE 'UTC'), uuid_floor((week + interval '7 days') AT TIME ZONE 'UTC'));
-      EXECUTE format('CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON public.%I '
+      EXECUTE format('CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON public.%I '
                      'FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change()', name);
       made := made + 1;
     END IF;

@@ -1,0 +1,29 @@
+"""Openings onto a fresh database for the contract tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from events.database import Database, Role
+
+Open = Callable[[Role], AbstractAsyncContextManager[Database]]
+
+
+@pytest.fixture
+def open_as(database_url: str) -> Open:
+    """Opens the test's database in a role."""
+
+    @contextlib.asynccontextmanager
+    async def opened(role: Role) -> AsyncIterator[Database]:
+        database = Database(database_url, role)
+        await database.open()
+        try:
+            yield database
+        finally:
+            await database.close()
+
+    return opened
