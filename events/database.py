@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from events.errors import BadRow, ConfigError, HeadraceError, OutcomeUnknown, Unavailable
@@ -49,10 +50,20 @@ async def _no_reset(_connection: object) -> None:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turns asyncpg's errors into ours (see `events.errors`)."""
+def _unwrapped() -> Iterator[None]:
     try:
         yield
+    except DBAPIError as error:
+        cause = error.orig.__cause__ if error.orig is not None else None
+        raise (cause if isinstance(cause, Exception) else error) from None
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns asyncpg's errors into ours (see `events.errors`), also those that come wrapped by SQLAlchemy."""
+    try:
+        with _unwrapped():
+            yield
     except _NOT_DONE as error:
         raise Unavailable(f"PostgreSQL did not take the statement: {error}") from error
     except _BAD_ROW as error:

@@ -37,6 +37,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Snapshots; another server or another database than `redis_url`."""
     secret_key: str = ""
     """32 random bytes in base64: encrypts the secrets of sources and endpoints at rest. Required once one has a secret."""
+    ingest_password: str = ""
+    """For `headrace migrate`, as the next three: with it the role headrace_ingest may log in from then on."""
+    worker_password: str = ""
+    """The password of headrace_worker."""
+    relay_password: str = ""
+    """The password of headrace_relay."""
+    operator_password: str = ""
+    """The password of headrace_operator, which the other commands use."""
     ingest_host: str = "127.0.0.1"
     """The address that ingest listens on."""
     ingest_port: int = 8080
@@ -67,6 +75,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`json`, `console`, or `auto`: console on a terminal, else JSON."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
+
+    def role_passwords(self) -> dict[str, str]:
+        """The passwords that roles are to get, by process role; only those that were given."""
+        roles = ("ingest", "worker", "relay", "operator")
+        passwords = {role: str(getattr(self, f"{role}_password")) for role in roles}
+        return {role: password for role, password in passwords.items() if password}
 
 
 _DURATIONS = {"lease", "drain_grace", "relay_poll"}

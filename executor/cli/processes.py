@@ -1,0 +1,184 @@
+"""`headrace ingest`, `worker`, `relay`, `migrate`: each process's entry, where its settings are read, once.
+
+Every process ends cleanly, with status 0, on SIGTERM and SIGINT; a worker drains, and a second signal ends it
+at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import rich_click as click
+import structlog
+import uvicorn
+import uvloop
+
+from events.database import Database, translated
+from events.doorbell import broker_for
+from events.errors import ConfigError, Unavailable
+from events.settings import Settings, load_settings
+from events.telemetry import NoTelemetry, Telemetry
+from events.types import QUEUES
+from executor.worker.relay import Relay
+
+GRACE = 10
+"""Seconds that requests under way get when ingest ends."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_log = structlog.get_logger(__name__)
+
+
+def begin(service: str, **overrides: Any) -> tuple[Settings, Telemetry]:
+    """Settings, logging and telemetry of a process."""
+    settings = load_settings(os.environ, **overrides)
+    return settings, NoTelemetry()
+
+
+@click.command()
+@click.option("--host", help="The address to listen on.  [ingest_host, 127.0.0.1]")
+@click.option("--port", type=int, help="The port to listen on; 0 lets the system pick.  [ingest_port, 8080]")
+def ingest(host: str | None, port: int | None) -> None:
+    """Run the public HTTP service: POST /in/SOURCE, acknowledged once it is durable."""
+    from ingest.app import create_app  # noqa: PLC0415 - no other process pays for the web framework
+
+    settings, telemetry = begin("headrace-ingest", ingest_host=host, ingest_port=port)
+    app = create_app(settings, telemetry)
+    listener = _bind(settings.ingest_host, settings.ingest_port)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        timeout_graceful_shutdown=GRACE,
+    )
+    with listener:
+        _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says where it listens and ends with status 0 when it is told to end."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            _log.info(
+                "ingest.listening", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, *_, address = found[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise Unavailable(
+            f"ingest: expected to listen on {host}:{port}, got: {error.strerror}; see --host and --port"
+        ) from None
+    return listener
+
+
+@click.command()
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    required=True,
+    type=click.Choice(QUEUES),
+    help="A queue to serve; may be repeated.",
+)
+@click.option("--concurrency", type=int, help="How many runs to hold at once.  [concurrency, 256]")
+def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
+    """Run a worker: it takes what is due in its queues and carries workflows out."""
+    from executor.worker.app import WorkerProcess  # noqa: PLC0415 - see `ingest`
+
+    settings, telemetry = begin("headrace-worker", concurrency=concurrency)
+    process = WorkerProcess(settings, queues, telemetry)
+    asked = threading.Event()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    for number in _SIGNALS:
+        signal.signal(number, end)
+    process.start()
+    asked.wait()
+    process.stop()
+
+
+@click.command()
+def relay() -> None:
+    """Run the relay: it rings for work that is due and makes the log's partitions."""
+    settings, _telemetry = begin("headrace-relay")
+    uvloop.run(_relay(settings))
+
+
+async def _relay(settings: Settings) -> None:
+    database = Database(settings.database_url, "relay", size=2)
+    broker = broker_for(settings.redis_url, [])
+    relay = Relay(database, broker, poll=settings.relay_poll, weeks=settings.partition_weeks)
+    task = asyncio.create_task(_run(relay, database))
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        await database.close()
+
+
+async def _run(relay: Relay, database: Database) -> None:
+    while True:
+        try:
+            await database.open()
+            break
+        except Unavailable as error:
+            _log.warning("relay.waiting_for_database", error=str(error))
+            await asyncio.sleep(1)
+    _log.info("relay.started")
+    await relay.run()
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the newest schema.
+
+    database_url must be an administrator's. A role may log in by itself once it was given a password through
+    HEADRACE_INGEST_PASSWORD, HEADRACE_WORKER_PASSWORD, HEADRACE_RELAY_PASSWORD or HEADRACE_OPERATOR_PASSWORD
+    (or …_FILE).
+    """
+    from migrations.run import upgrade_async  # noqa: PLC0415 - see `ingest`
+
+    settings, _telemetry = begin("headrace-migrate")
+    if not settings.database_url:
+        fault = "database_url: expected an administrator's postgresql://…, got nothing"
+        raise ConfigError("settings", [f"{fault}; set HEADRACE_DATABASE_URL"])
+    with translated():
+        asyncio.run(upgrade_async(settings.database_url, role_passwords=settings.role_passwords()))
+    click.echo("the database has the newest schema", err=True)
