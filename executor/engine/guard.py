@@ -54,6 +54,8 @@ _REFUSED_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
+_PATIENCE = 5.0
+"""Seconds that an address has to answer while there is another to try."""
 _METADATA = frozenset(
     ip_address(text) for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
 )
@@ -132,9 +134,10 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             httpcore2.ConnectError: no address answered; the last one's.
         """
         addresses = await self._addresses(host, port)
+        patience = _PATIENCE if timeout is None else min(_PATIENCE, timeout)
         for address in addresses[:-1]:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._inner.connect_tcp(address, port, patience, local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
         return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)

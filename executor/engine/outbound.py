@@ -142,8 +142,10 @@ class OutboundClient:
         target = httpx2.URL(url)
         if target.scheme not in ("http", "https"):
             raise NodeError(
-                "blocked", f"{url}: expected an http or https URL, got {target.scheme or 'no scheme'}"
+                "blocked", f"{shown(url)}: expected an http or https URL, got {target.scheme or 'no scheme'}"
             )
+        if not target.host:
+            raise NodeError("input", f"{shown(url)}: expected a host in the URL, got none")
         if query:
             target = target.copy_merge_params(query)
         if json is msgspec.UNSET:
