@@ -228,16 +228,17 @@ def postgres_user(server: EmbeddedPostgres) -> int:
 
 
 def test_a_killed_parent_takes_them_down_and_the_next_start_succeeds_at_once(directory: Path) -> None:
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", PARENT, str(directory)], stdout=subprocess.PIPE, text=True
-    )
-    assert parent.stdout
-    pids = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(pids) == 2
-    assert all(os.getsid(pid) == pid for pid in pids)  # a session of its own: Ctrl-C never reaches it
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    ) as parent:
+        try:
+            assert parent.stdout
+            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            assert len(pids) == 2
+            # a session of its own: Ctrl-C never reaches it
+            assert all(os.getsid(pid) == pid for pid in pids)
+        finally:
+            parent.kill()
     again = EmbeddedPostgres(directory / "postgres"), EmbeddedRedis(directory / "redis")
     for server in again:
         server.start()
