@@ -34,12 +34,12 @@ class Written(msgspec.Struct, frozen=True, tag_field="from", tag="value", dict=T
     def of(cls, text: str) -> Written:
         """A reference that holds `text` until the process ends."""
         written = cls()
-        written.__dict__["text"] = text
+        written.__dict__["_secret"] = text
         return written
 
     def text(self) -> str | None:
         """The secret; None if this one was decoded from a stored definition."""
-        text: str | None = self.__dict__.get("text")
+        text: str | None = self.__dict__.get("_secret")
         return text
 
 

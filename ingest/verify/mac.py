@@ -14,6 +14,9 @@ import msgspec
 
 from ingest.verify.base import TOLERANCE
 
+MOST_TOLERANCE = 7 * 86400.0
+"""Seconds. Longer than any sender retries; a recorded request that is older never passes."""
+
 PLACEHOLDERS = ("body", "timestamp", "id", "method", "url")
 PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
@@ -69,8 +72,9 @@ def hmac_faults(scheme: Hmac, url: str) -> list[str]:
         faults.append("timestamp: expected a header, because signed has {timestamp}, got nothing")
     if scheme.timestamp is not None and "timestamp" not in used:
         faults.append("signed: expected {timestamp} in it, or the time could be altered at will, got none")
-    if scheme.timestamp is not None and not scheme.timestamp.tolerance > 0:
-        faults.append(f"timestamp.tolerance: expected more than 0 s, got {scheme.timestamp.tolerance:g}")
+    if scheme.timestamp is not None and not 0 < scheme.timestamp.tolerance <= MOST_TOLERANCE:
+        got = f"{scheme.timestamp.tolerance:g} s"
+        faults.append(f"timestamp.tolerance: expected more than 0 s and at most a week, got {got}")
     if "id" in used and not scheme.id_header:
         faults.append("signed: expected no {id}, because the source's id is not one header, got {id}")
     if "url" in used and not url:
