@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from events.errors import HeadraceError, Unavailable
-from executor.cli import binaries, embedded, files
+from executor.cli import binaries, files, servers
 from executor.cli.embedded import EmbeddedPostgres, EmbeddedRedis, scratch
 from tests.services import wait_for, with_path
 
@@ -192,7 +192,7 @@ def test_they_listen_on_loopback_only(postgres: EmbeddedPostgres, valkey: Embedd
 def test_a_directory_in_use_is_refused(
     postgres: EmbeddedPostgres, valkey: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_CLAIM_PATIENCE", 0.1)
+    monkeypatch.setattr(servers, "_CLAIM_PATIENCE", 0.1)
     for second in (EmbeddedPostgres(postgres.directory), EmbeddedRedis(valkey.directory)):
         with pytest.raises(HeadraceError, match="runs on this directory already"):
             second.start()
@@ -203,7 +203,7 @@ def test_a_server_started_by_other_means_is_refused(
     postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lock is not ours: here the lock file is replaced, as if pg_ctl had started the server."""
-    monkeypatch.setattr(embedded, "_CLAIM_PATIENCE", 0.1)
+    monkeypatch.setattr(servers, "_CLAIM_PATIENCE", 0.1)
     (postgres.directory / "lock").unlink()
     with pytest.raises(HeadraceError, match=f"process {postgres.pid} runs"):
         EmbeddedPostgres(postgres.directory).start()
@@ -250,7 +250,7 @@ def test_a_killed_parent_takes_them_down_and_the_next_start_succeeds_at_once(dir
 def test_a_taken_port_is_an_error_once_it_was_given_out(
     valkey: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_PORT_PATIENCE", 0.1)
+    monkeypatch.setattr(servers, "_PORT_PATIENCE", 0.1)
     valkey.stop()
     with socket.create_server(("127.0.0.1", valkey.port)):
         with pytest.raises(Unavailable, match="something else listens there"):
