@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -130,18 +130,24 @@ class Applying:
         """A source's sealed secrets as they stand."""
         return list(await self._connection.scalar(select(tables.source.c.secrets).where(tables.source.c.id == id)) or [])
 
-    async def endpoint(self, name: str, url: str, sealed: bytes | None) -> None:
-        """Stores an endpoint."""
+    async def stored_endpoint(self, name: str) -> EndpointRow | None:
+        """An endpoint as it stands."""
+        table = tables.endpoint
+        query = select(table.c.name, table.c.url, table.c.secret).where(table.c.name == name)
+        row = (await self._connection.execute(query)).one_or_none()
+        return EndpointRow(*row) if row is not None else None
+
+    async def endpoint(self, name: str, url: str, sealed: bytes | None, stored: EndpointRow | None) -> None:
+        """Stores an endpoint. `stored` is how it stands; the same URL and the same sealed bytes change nothing."""
+        if stored == EndpointRow(name, url, sealed):
+            self.changes.append(Change("endpoint", name, "unchanged"))
+            return
         statement = insert(tables.endpoint).values(workspace_id=DEFAULT_WORKSPACE, name=name, url=url, secret=sealed)
-        known = await self._connection.scalar(
-            select(func.count()).select_from(tables.endpoint).where(tables.endpoint.c.name == name)
-        )
+        changed = {"url": statement.excluded.url, "secret": statement.excluded.secret}
         await self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["workspace_id", "name"], set_={"url": statement.excluded.url, "secret": statement.excluded.secret}
-            )
+            statement.on_conflict_do_update(index_elements=["workspace_id", "name"], set_=changed)
         )
-        self.changes.append(Change("endpoint", name, "changed" if known else "added"))
+        self.changes.append(Change("endpoint", name, "changed" if stored else "added"))
 
     async def workflow(self, name: str, hash: bytes, document: dict[str, Any]) -> None:
         """Stores a workflow's version and makes it the current one."""

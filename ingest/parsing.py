@@ -164,11 +164,12 @@ def _secrets(top: Section, scheme: Scheme | None) -> tuple[SecretRef, ...]:
         top.fault("secrets", "none, because preset none verifies nothing", f"{len(value)}")
     if scheme is not None and not isinstance(scheme, Unsigned) and not value:
         top.fault("secrets", "at least one, or preset none, which verifies nothing", "none")
-    references = [_secret(top, f"secrets[{index}]", item) for index, item in enumerate(value or [])]
+    references = [parse_secret(top, f"secrets[{index}]", item) for index, item in enumerate(value or [])]
     return tuple(reference for reference in references if reference is not None)
 
 
-def _secret(top: Section, path: str, value: Any) -> SecretRef | None:
+def parse_secret(top: Section, path: str, value: Any) -> SecretRef | None:
+    """One secret as people write it; None, and a fault noted, if it is none of the four forms."""
     match value:
         case str() if value.strip():
             return Written.of(value)

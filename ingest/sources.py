@@ -29,6 +29,7 @@ __all__ = [
     "Written",
     "compile_source",
     "parse_source",
+    "resolve_secret",
     "resolve_secrets",
 ]
 
@@ -54,7 +55,7 @@ def resolve_secrets(definition: SourceDefinition, environ: Mapping[str, str]) ->
     faults: list[str] = []
     for index, reference in enumerate(definition.secrets):
         try:
-            secret = _resolve(reference, environ)
+            secret = resolve_secret(reference, environ)
             if scheme is not None:
                 check_secret(scheme, secret.encode())
             secrets.append(secret)
@@ -65,7 +66,12 @@ def resolve_secrets(definition: SourceDefinition, environ: Mapping[str, str]) ->
     return secrets
 
 
-def _resolve(reference: SecretRef, environ: Mapping[str, str]) -> str:
+def resolve_secret(reference: SecretRef, environ: Mapping[str, str]) -> str:
+    """The secret that a reference names.
+
+    Raises:
+        ValueError: there is none, as "expected …, got …".
+    """
     match reference:
         case FromEnv(name=name):
             if not environ.get(name, "").strip():

@@ -24,8 +24,10 @@ import uvloop
 from events.database import Database, translated
 from events.doorbell import broker_for
 from events.errors import ConfigError, Unavailable
+from events.logs import configure_logging
+from events.otel import make_telemetry
 from events.settings import Settings, load_settings
-from events.telemetry import NoTelemetry, Telemetry
+from events.telemetry import Telemetry
 from events.types import QUEUES
 from executor.worker.relay import Relay
 
@@ -37,9 +39,10 @@ _log = structlog.get_logger(__name__)
 
 
 def begin(service: str, **overrides: Any) -> tuple[Settings, Telemetry]:
-    """Settings, logging and telemetry of a process."""
+    """Settings, logging and telemetry of a process. Whoever began closes the telemetry at the end."""
     settings = load_settings(os.environ, **overrides)
-    return settings, NoTelemetry()
+    configure_logging(settings.log_format, settings.log_level)
+    return settings, make_telemetry(service, os.environ)
 
 
 @click.command()
@@ -63,7 +66,7 @@ def ingest(host: str | None, port: int | None) -> None:
         log_config=None,
         timeout_graceful_shutdown=GRACE,
     )
-    with listener:
+    with listener, contextlib.closing(telemetry):
         _Server(config).run(sockets=[listener])
 
 
@@ -127,16 +130,18 @@ def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
 
     for number in _SIGNALS:
         signal.signal(number, end)
-    process.start()
-    asked.wait()
-    process.stop()
+    with contextlib.closing(telemetry):
+        process.start()
+        asked.wait()
+        process.stop()
 
 
 @click.command()
 def relay() -> None:
     """Run the relay: it rings for work that is due and makes the log's partitions."""
-    settings, _telemetry = begin("headrace-relay")
-    uvloop.run(_relay(settings))
+    settings, telemetry = begin("headrace-relay")
+    with contextlib.closing(telemetry):
+        uvloop.run(_relay(settings))
 
 
 async def _relay(settings: Settings) -> None:
@@ -175,7 +180,7 @@ def migrate() -> None:
     """
     from migrations.run import upgrade_async  # noqa: PLC0415 - see `ingest`
 
-    settings, _telemetry = begin("headrace-migrate")
+    settings = load_settings(os.environ)
     if not settings.database_url:
         fault = "database_url: expected an administrator's postgresql://…, got nothing"
         raise ConfigError("settings", [f"{fault}; set HEADRACE_DATABASE_URL"])
