@@ -62,7 +62,7 @@ def _lower_hex(given: bytes) -> bytes:
 
 
 def _padded(given: bytes) -> bytes:
-    return given + b"=" * (-len(given) % 4)
+    return given if given.endswith(b"=") else given + b"=" * (-len(given) % 4)
 
 
 _ENCODE: dict[str, Callable[[bytes], bytes]] = {

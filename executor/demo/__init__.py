@@ -1,0 +1,1 @@
+"""Payloads of our own making, in providers' forms, for `headrace demo`, `headrace send` and tests."""
