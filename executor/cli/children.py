@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -45,12 +45,13 @@ class Child:
         lock: int,
         death_signal: signal.Signals,
         uid: int | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """Starts `command`, output appended to `log`, holding the descriptor `lock` (which the caller may
         then close).
 
         `death_signal` is what it gets when we die. With `uid` (we must be root) it runs as that user and
-        group.
+        group. `environ` is its environment; None: ours.
 
         Raises:
             OSError: no process could be made.
@@ -67,7 +68,7 @@ class Child:
             str(-1 if uid is None else uid),
         ]
         self._command = [*starter, *map(str, command)]
-        self._log, self._lock = log, lock
+        self._log, self._lock, self._environ = log, lock, environ
         self._spawned, self._ended = threading.Event(), threading.Event()
         self._fault: Exception | None = None
         self.pid = 0
@@ -86,6 +87,7 @@ class Child:
                     stderr=output,
                     start_new_session=True,
                     pass_fds=(self._lock,),
+                    env=self._environ,
                 )
             self.pid = process.pid
         except Exception as error:  # the caller is waiting and raises it

@@ -50,7 +50,7 @@ async def operator(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
-class Id(click.ParamType):
+class Id(click.ParamType[UUID]):
     """An argument that names a delivery, a run or a replay."""
 
     name = "id"
@@ -62,7 +62,9 @@ class Id(click.ParamType):
         try:
             return UUID(value)
         except ValueError:
-            self.fail(f"expected an id such as 019a1b2c-3d4e-7f50-8a6b-7c8d9e0f1a2b, got {value!r}", param, ctx)
+            self.fail(
+                f"expected an id such as 019a1b2c-3d4e-7f50-8a6b-7c8d9e0f1a2b, got {value!r}", param, ctx
+            )
 
 
 def print_json(value: Any) -> None:

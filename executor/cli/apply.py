@@ -1,0 +1,133 @@
+"""`headrace apply`: sources, endpoints and workflows become what the files say, all of them or none.
+
+One transaction: a process sees all of an apply or nothing. What the database says already is left as it is
+and shown as unchanged, secrets included, so that applying the same files again changes nothing. What the files
+do not name stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import rich_click as click
+
+from events import definitions
+from events.database import Database, translated
+from events.definitions import Applying, Change
+from events.errors import ConfigError
+from events.secretbox import SecretBox
+from events.settings import Settings
+from executor.cli.common import operator, print_json, settings_of, table
+from executor.cli.definition_files import (
+    Definitions,
+    NamedEndpoint,
+    NamedSource,
+    definition_files,
+    read_definitions,
+    unknown_sources,
+)
+from executor.engine.registry import Registry
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE…|DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--json", "as_json", is_flag=True, help="One line of JSON for each definition: kind, name, what."
+)
+def apply(paths: Sequence[Path], as_json: bool) -> None:
+    """Make sources, endpoints and workflows what these YAML files say.
+
+    A fault anywhere changes nothing; all faults of all files are shown at once.
+    """
+    settings = settings_of()
+    changes = asyncio.run(apply_files(settings, paths, os.environ))
+    if as_json:
+        for change in changes:
+            print_json(change)
+    else:
+        rows = [(change.kind, change.name, change.what) for change in changes]
+        click.echo(table(["KIND", "NAME", "WHAT"], rows))
+
+
+async def apply_files(settings: Settings, paths: Sequence[Path], environ: Mapping[str, str]) -> list[Change]:
+    """Reads the files, checks all of it, and applies it in one transaction.
+
+    Args:
+        environ: where `{env: NAME}` is looked up.
+
+    Raises:
+        ConfigError: with every fault; nothing was changed.
+        Unavailable: PostgreSQL cannot be reached.
+    """
+    specs = Registry.load(settings.node_modules).specs()
+    read = read_definitions(definition_files(paths), environ, specs)
+    box = _box(settings, read)
+    async with operator(settings) as database:
+        known = {source.slug for source in await definitions.sources(database) if source.definition}
+        if faults := unknown_sources(read, known):
+            raise ConfigError("apply", faults)
+        return await _store(database, read, box)
+
+
+def _box(settings: Settings, read: Definitions) -> SecretBox | None:
+    """What seals the secrets; None when there are none to seal."""
+    if settings.secret_key:
+        return SecretBox(settings.secret_key)
+    if any(source.secrets for source in read.sources) or any(endpoint.secret for endpoint in read.endpoints):
+        SecretBox("")  # raises, and says how to make a key
+    return None
+
+
+async def _store(database: Database, read: Definitions, box: SecretBox | None) -> list[Change]:
+    with translated():
+        async with Applying(database) as applying:
+            for source in read.sources:
+                await _store_source(applying, source, box)
+            for endpoint in read.endpoints:
+                await _store_endpoint(applying, endpoint, box)
+            for workflow in read.workflows:
+                await applying.workflow(workflow.name, workflow.hash, workflow.document)
+    return applying.changes
+
+
+async def _store_source(applying: Applying, source: NamedSource, box: SecretBox | None) -> None:
+    slug = source.definition.source
+    id = await applying.source_id(slug)
+    context = f"source/{id}"
+    stored = await applying.stored_secrets(id)
+    same = len(stored) == len(source.secrets) and all(
+        _opens_to(box, sealed, context, secret) for sealed, secret in zip(stored, source.secrets, strict=True)
+    )
+    sealed = stored if same else [_sealed(box, secret, context) for secret in source.secrets]
+    definition = msgspec.json.decode(msgspec.json.encode(source.definition))  # as the database gives it back
+    await applying.source(id, slug, definition, sealed, same_secrets=same)
+
+
+async def _store_endpoint(applying: Applying, endpoint: NamedEndpoint, box: SecretBox | None) -> None:
+    context = f"endpoint/{endpoint.name}"
+    stored = await applying.stored_endpoint(endpoint.name)
+    before = stored.secret if stored is not None else None
+    if endpoint.secret is None or before is None:
+        same = endpoint.secret is before
+    else:
+        same = _opens_to(box, before, context, endpoint.secret)
+    sealed = before
+    if not same:
+        sealed = None if endpoint.secret is None else _sealed(box, endpoint.secret, context)
+    await applying.endpoint(endpoint.name, endpoint.url, sealed, stored)
+
+
+def _sealed(box: SecretBox | None, secret: bytes, context: str) -> bytes:
+    assert box is not None  # `_box` made one, because there are secrets
+    return box.seal(secret, context)
+
+
+def _opens_to(box: SecretBox | None, sealed: bytes, context: str, secret: bytes) -> bool:
+    try:
+        return box is not None and box.open(sealed, context) == secret
+    except ConfigError:  # sealed with another key: seal it anew
+        return False
