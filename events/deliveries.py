@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from events.codec import pack
 from events.database import Database
 from events.errors import Unavailable
 from events.journal import Journal
@@ -17,15 +18,16 @@ from events.types import DELIVERY_QUEUE, Accepted, Appended, Duplicate, Kind, Re
 
 _APPEND = f"""
 WITH input AS MATERIALIZED (
-  SELECT * FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::jsonb[], $6::bytea[], $7::bytea[])
-    WITH ORDINALITY AS t(stream_id, workspace_id, source_id, key, metadata, headers, body, ord)),
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::jsonb[], $6::bytea[],
+    $7::smallint[], $8::bytea[])
+    WITH ORDINALITY AS t(stream_id, workspace_id, source_id, key, metadata, headers, codec, body, ord)),
 fresh AS (
   INSERT INTO delivery_key (source_id, key, stream_id)
   SELECT source_id, key, stream_id FROM input ORDER BY source_id, key, ord
   ON CONFLICT DO NOTHING RETURNING stream_id),
 appended AS (
-  INSERT INTO event (stream_id, version, workspace_id, source_id, type, metadata, headers, body)
-  SELECT stream_id, 0, workspace_id, source_id, 'delivery.received', metadata, headers, body
+  INSERT INTO event (stream_id, version, workspace_id, source_id, type, metadata, headers, codec, body)
+  SELECT stream_id, 0, workspace_id, source_id, 'delivery.received', metadata, headers, codec, body
   FROM input JOIN fresh USING (stream_id) ORDER BY ord
   RETURNING stream_id),
 work AS (
@@ -58,6 +60,7 @@ class DeliveryWriter:
             BadRow: the database refused some row's data; nothing of the batch was written.
             Unavailable: nothing is known to be written (OutcomeUnknown: it may have been).
         """
+        packed = [pack(r.body) for r in batch]
         appended = {
             row[0]
             for row in await self._database.fetch(
@@ -68,7 +71,8 @@ class DeliveryWriter:
                 [r.key for r in batch],
                 [r.metadata for r in batch],
                 [r.headers for r in batch],
-                [r.body for r in batch],
+                [codec for codec, _ in packed],
+                [body for _, body in packed],
             )
         }
         if len(appended) == len(batch):

@@ -19,6 +19,8 @@ from dramatiq.brokers.redis import RedisBroker
 ACTOR = "consume"
 ENOUGH = 32
 """Doorbells waiting in a queue beyond which another says nothing new."""
+PAUSE = 0.5
+"""Seconds without a try after Redis failed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +67,7 @@ class Doorbell:
                     ring_now(self._broker, queue, self._traceparents.pop(queue, None))
                 except (redis.RedisError, OSError) as error:
                     self._complain(error)
+                    self._stopping.wait(PAUSE)  # meanwhile rings become one
 
     def _complain(self, error: Exception) -> None:
         if time.monotonic() - self._complained > 10:

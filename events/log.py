@@ -14,11 +14,12 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from events import tables
+from events.codec import unpack
 from events.database import Database, translated
 from events.types import Event
 
 _STREAM = """
-SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, body FROM event
+SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, codec, body FROM event
 WHERE stream_id = $1 AND version >= $2 ORDER BY version
 """
 
@@ -45,7 +46,7 @@ def _event(row: asyncpg.Record) -> Event:
         source_id=row["source_id"],
         metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] else {},
         headers=row["headers"],
-        body=row["body"],
+        body=None if row["body"] is None else unpack(row["codec"], row["body"]),
     )
 
 

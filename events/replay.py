@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from events.codec import unpack
 from events.database import Database
 from events.errors import BadRow, NotFound, Unavailable
 from events.ids import uuid7
@@ -64,11 +65,11 @@ async def replay(database: Database, id: UUID, *, actor: str, reason: str | None
 async def outcome(database: Database, asked: Replay) -> dict[str, object] | None:
     """What the routing of a replay said: the body of its `delivery.routed` or `delivery.parked`, None until then."""
     rows = await database.fetch(
-        "SELECT body FROM event WHERE stream_id = $1 AND type IN ('delivery.routed', 'delivery.parked') ORDER BY version",
+        "SELECT codec, body FROM event WHERE stream_id = $1 AND type IN ('delivery.routed', 'delivery.parked') ORDER BY version",
         asked.delivery_id,
     )
     for row in rows:
-        body: dict[str, object] = msgspec.json.decode(row["body"])
+        body: dict[str, object] = msgspec.json.decode(unpack(row["codec"], row["body"]))
         if body.get("item") == str(asked.id):
             return body
     return None

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from events.codec import pack
 from events.database import Database
 from events.journal import Journal
 
@@ -100,9 +101,9 @@ head AS (
   FROM input i JOIN held h ON h.id = i.id WHERE r.id = i.id
   RETURNING r.id, r.workspace_id),
 appended AS (
-  INSERT INTO event (stream_id, version, workspace_id, type, body)
-  SELECT e.id, e.version, head.workspace_id, e.type, e.body
-  FROM unnest($8::uuid[], $9::int[], $10::text[], $11::bytea[]) AS e(id, version, type, body)
+  INSERT INTO event (stream_id, version, workspace_id, type, codec, body)
+  SELECT e.id, e.version, head.workspace_id, e.type, e.codec, e.body
+  FROM unnest($8::uuid[], $9::int[], $10::text[], $11::smallint[], $12::bytea[]) AS e(id, version, type, codec, body)
   JOIN head ON head.id = e.id),
 ended AS (
   DELETE FROM work_item w USING input i JOIN held h ON h.id = i.id WHERE w.id = i.id AND i.final),
@@ -163,6 +164,7 @@ class RunWriter:
             Unavailable: nothing is known to be written.
         """
         events = [(row.id, event) for row in batch for event in row.events]
+        packed = [pack(event.body) for _, event in events]
         rows = await self._database.fetch(
             _APPEND,
             [row.id for row in batch],
@@ -175,7 +177,8 @@ class RunWriter:
             [id for id, _ in events],
             [event.version for _, event in events],
             [event.type for _, event in events],
-            [event.body for _, event in events],
+            [codec for codec, _ in packed],
+            [body for _, body in packed],
         )
         held = {row[0] for row in rows}
         return [row.id in held for row in batch]

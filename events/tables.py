@@ -23,6 +23,7 @@ event = Table(
     Column("type", String),
     Column("metadata", JSONB),
     Column("headers", LargeBinary),
+    Column("codec", SmallInteger),
     Column("body", LargeBinary),
 )
 run = Table(

@@ -26,6 +26,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from events.codec import unpack
 from events.database import Database
 from events.types import Event, Kind, WorkItem
 
@@ -44,7 +45,7 @@ taken AS (
   FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
   RETURNING w.*)
 SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
-  e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.body
+  e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
 FROM taken t LEFT JOIN event e ON e.version = 0
   AND e.stream_id = CASE WHEN t.kind = {Kind.RUN:d} THEN (SELECT delivery_id FROM run r WHERE r.id = t.id) ELSE t.stream_id END
 ORDER BY t.id
@@ -128,7 +129,7 @@ def _item(row: asyncpg.Record) -> WorkItem:
             source_id=row["source_id"],
             metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] else {},
             headers=row["headers"],
-            body=row["body"],
+            body=unpack(row["codec"], row["body"]),
         )
     return WorkItem(
         id=row["id"],

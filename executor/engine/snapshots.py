@@ -2,7 +2,7 @@
 
 A snapshot is used only if everything about it fits: the codec, the fold's version, the run, the checksum, and the event
 it stands on, by its (tx, position) in the log it is read beside. Whatever does not fit, is missing, or cannot be read in
-`PATIENCE` seconds is as good as none. zlib and not zstd: the standard library has it, and a waiting run's state is small.
+`PATIENCE` seconds is as good as none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import redis.asyncio as redis
 import structlog
+import zstandard
 
 from events import log
 from events.database import Database
@@ -50,6 +51,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     state: RunState
 
 
+_COMPRESSOR = zstandard.ZstdCompressor(level=1)
+_DECOMPRESSOR = zstandard.ZstdDecompressor()
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Snapshot)
 
@@ -105,8 +108,8 @@ class Snapshots:
 
 
 def pack(snapshot: Snapshot) -> bytes:
-    """crc32 (4 bytes, big end first), then zlib over msgpack."""
-    data = zlib.compress(_ENCODER.encode(snapshot), 1)
+    """crc32 (4 bytes, big end first), then zstd over msgpack."""
+    data = _COMPRESSOR.compress(_ENCODER.encode(snapshot))
     return zlib.crc32(data).to_bytes(4, "big") + data
 
 
@@ -115,8 +118,8 @@ def unpack(data: bytes) -> Snapshot | None:
     if len(data) < 5 or zlib.crc32(data[4:]).to_bytes(4, "big") != data[:4]:
         return None
     try:
-        snapshot = _DECODER.decode(zlib.decompress(data[4:]))
-    except (zlib.error, msgspec.DecodeError):
+        snapshot = _DECODER.decode(_DECOMPRESSOR.decompress(data[4:]))
+    except (zstandard.ZstdError, msgspec.DecodeError):
         return None
     return snapshot if (snapshot.codec, snapshot.reducer) == (CODEC, REDUCER) else None
 

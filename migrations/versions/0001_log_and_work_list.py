@@ -71,7 +71,7 @@ TABLES = (
       tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
       recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
       workspace_id int NOT NULL, source_id int, type text NOT NULL,
-      metadata jsonb, key_id bigint, headers bytea, body bytea,
+      metadata jsonb, key_id bigint, headers bytea, codec smallint NOT NULL DEFAULT 0, body bytea,
       PRIMARY KEY (stream_id, version)
     ) PARTITION BY RANGE (stream_id)
     """,
@@ -111,14 +111,8 @@ TABLES = (
     "CREATE INDEX run_trouble ON run (status, id) WHERE status IN ('failed', 'parked')",
 )
 
-# lz4 costs a fifth of pglz. A server built without it keeps bodies as they come, which costs disk and no time.
-COMPRESSION = """
-DO $$ BEGIN
-  ALTER TABLE event ALTER COLUMN body SET COMPRESSION lz4;
-EXCEPTION WHEN feature_not_supported THEN
-  ALTER TABLE event ALTER COLUMN body SET STORAGE EXTERNAL;
-END $$
-"""
+# What is worth it was compressed before it came (events.codec); a second try at every row would only cost.
+COMPRESSION = "ALTER TABLE event ALTER COLUMN body SET STORAGE EXTERNAL"
 
 REFUSE = """
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
