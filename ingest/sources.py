@@ -47,8 +47,7 @@ def resolve_secrets(definition: SourceDefinition, environ: Mapping[str, str]) ->
 
     Raises:
         ConfigError: for every variable or file that is missing or blank, and every secret that the source's
-        scheme
-            cannot use. No message holds a secret.
+            scheme cannot use. No message holds a secret.
     """
     scheme = scheme_of(definition)
     secrets: list[str] = []
