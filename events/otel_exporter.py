@@ -53,7 +53,7 @@ class Exporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Ends a wait for the next attempt. A request that is under way goes on until its timeout."""
-        self._exporter.shutdown()
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK's
 
     def _warn(self) -> None:
         if time.monotonic() - self._warned_at >= WARN_EVERY:

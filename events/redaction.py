@@ -28,9 +28,9 @@ DEPTH_LIMIT = 8
 SIZE_LIMIT = 2_000
 """Values in one record that are shown."""
 
-_WORDS = tuple(
-    "secret passw pwd passphrase token authorization credential signature cookie body "
-    "apikey api_key api-key privatekey private_key private-key".split()
+_WORDS = (
+    *("secret", "passw", "pwd", "passphrase", "token", "authorization", "credential", "signature", "cookie"),
+    *("body", "apikey", "api_key", "api-key", "privatekey", "private_key", "private-key"),
 )
 _ANY_WORD = "|".join(_WORDS)
 _NOT_IN_A_WORD = re.compile(r"[^a-z0-9]+")

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import structlog
 from litestar import Litestar, Response, asgi, get
 
@@ -21,10 +22,13 @@ from events.errors import HeadraceError, Unavailable
 from events.journal import Journal
 from events.secretbox import SecretBox
 from events.settings import Settings
-from events.telemetry import Telemetry
+from events.telemetry import Span, Telemetry
 from events.types import DELIVERY_QUEUE, Appended, Receipt
 from ingest.catalogue import Catalogue
 from ingest.routes import Door
+
+LINKS = 128
+"""Requests that a doorbell's span is linked to, at most: as many as the SDK keeps."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +45,7 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
 
     async def write(batch: Sequence[Receipt]) -> Sequence[Appended]:
         appended = await writer.write(batch)
-        with telemetry.span("doorbell", kind="producer") as span:
+        with _doorbell_span(telemetry, batch) as span:
             doorbell.ring(DELIVERY_QUEUE, span.traceparent)
         return appended
 
@@ -90,6 +94,29 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
         lifespan=[lifespan],
         openapi_config=None,
         logging_config=None,
+    )
+
+
+class _Traced(msgspec.Struct):
+    """The part of a receipt's metadata that is looked at here."""
+
+    traceparent: str | None = None
+
+
+def _doorbell_span(telemetry: Telemetry, batch: Sequence[Receipt]) -> Span:
+    """A doorbell is rung for a whole batch: a trace of its own, linked to the requests that made it ring."""
+    if not telemetry.enabled:
+        return telemetry.span("doorbell")
+    found = (msgspec.json.decode(receipt.metadata, type=_Traced).traceparent for receipt in batch[:LINKS])
+    return telemetry.span(
+        "doorbell",
+        kind="producer",
+        links=[traceparent for traceparent in found if traceparent],
+        attributes={
+            "messaging.system": "dramatiq",
+            "messaging.destination.name": DELIVERY_QUEUE,
+            "headrace.deliveries": len(batch),
+        },
     )
 
 

@@ -19,7 +19,7 @@ from events import faults
 from events.errors import BadRow, HeadraceError
 from events.ids import Clock, uuid7
 from events.journal import Journal
-from events.telemetry import Telemetry
+from events.telemetry import Span, Telemetry
 from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest.catalogue import Catalogue, Source
 from ingest.receipt import metadata_of, redacted, traceparent_of
@@ -33,6 +33,8 @@ Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 _log = structlog.get_logger(__name__)
 
+_SPAN = "POST /in/{source}"
+_REQUEST = {"http.request.method": "POST", "http.route": "/in/{source}"}
 _NOT_POST = problem(405, "method", "expected POST", [(b"allow", b"POST")])
 _UNKNOWN = problem(404, "source", "no source has this name; `headrace apply` makes one")
 _TOO_LARGE = problem(413, "body", "the body is larger than this service accepts; nothing was stored")
@@ -76,17 +78,15 @@ class Door:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request."""
-        slug = scope["path"].rpartition("/")[2]
+        slug = scope["path"].strip("/")  # Litestar has taken the mount off and put slashes around it
         try:
             reply = await self._receive(slug, scope, receive)
         except Gone:
             return
         except TooLarge:
             reply = _TOO_LARGE
-        except HeadraceError as error:  # whatever kept it out of the log: the sender must send it again
-            level = _log.error if isinstance(error, BadRow) else _log.warning
-            level("delivery.not_stored", source=slug, error=str(error))
-            reply = _TRY_AGAIN
+        except HeadraceError as error:
+            reply = _not_stored(slug, error)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -100,24 +100,33 @@ class Door:
         headers = headers_of(raw)
         body = await read_body(receive, headers.get(b"content-length"), self._body_limit)
         incoming = Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
-        with self._telemetry.span(
-            "POST /in/{source}",
-            kind="server",
-            parent=traceparent_of(headers),
-            attributes={"headrace.source": slug},
-        ) as span:
-            match source.compiled.verify(incoming, self._clock.now()):
-                case Refused(reason):
-                    span.fail(reason)
-                    _log.info("delivery.refused", source=slug, reason=reason)
-                    return problem(401, "signature", reason)
-                case Verified(secret):
-                    receipt = self._receipt(source, incoming, raw, secret, span.traceparent)
-                    span.set("headrace.event.id", str(receipt.stream_id))
+        attributes = _REQUEST | {"headrace.source": slug} if self._telemetry.enabled else {}
+        parent = traceparent_of(headers)
+        with self._telemetry.span(_SPAN, kind="server", parent=parent, attributes=attributes) as span:
+            reply = await self._store(source, incoming, raw, span)
+            span.set("http.response.status_code", reply.status)
+            return reply
+
+    async def _store(
+        self, source: Source, incoming: Incoming, raw: list[tuple[bytes, bytes]], span: Span
+    ) -> Reply:
+        match source.compiled.verify(incoming, self._clock.now()):
+            case Refused(reason):
+                span.set("headrace.refused", reason)
+                _log.info("delivery.refused", source=source.slug, reason=reason)
+                return problem(401, "signature", reason)
+            case Verified(secret):
+                receipt = self._receipt(source, incoming, raw, secret, span.traceparent)
+                try:
                     appended = await self._append(receipt, span.traceparent)
-                    return self._acknowledge(appended)
-                case impossible:
-                    assert_never(impossible)
+                except HeadraceError as error:
+                    span.fail(type(error).__name__)
+                    return _not_stored(source.slug, error)
+                if self._telemetry.enabled:
+                    _describe(appended, span)
+                return self._acknowledge(appended)
+            case impossible:
+                assert_never(impossible)
 
     def _receipt(
         self,
@@ -152,6 +161,18 @@ class Door:
                 return accepted(first, b"true")
             case impossible:
                 assert_never(impossible)
+
+
+def _not_stored(slug: str, error: HeadraceError) -> Reply:
+    """Whatever kept it out of the log: the sender must send it again."""
+    level = _log.error if isinstance(error, BadRow) else _log.warning
+    level("delivery.not_stored", source=slug, error=str(error))
+    return _TRY_AGAIN
+
+
+def _describe(appended: Appended, span: Span) -> None:
+    span.set("headrace.duplicate", isinstance(appended, Duplicate))
+    span.set("headrace.event.id", str(appended.first if isinstance(appended, Duplicate) else appended.id))
 
 
 async def read_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:

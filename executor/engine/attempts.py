@@ -83,5 +83,5 @@ class Attempts:
             outcome = await execute(kind, context, inputs, node.timeout, self._pool)
             faults.point("node.after", node.name)
             if isinstance(outcome, Failed):
-                span.fail(f"{outcome.kind}: {outcome.message}"[:200])
+                span.fail(outcome.kind)
             return outcome

@@ -184,10 +184,12 @@ class Engine:
             return
         current = await self._workflows.current()
         with self._routing_span(item, item.receipt) as span:
-            routed = route(item, item.receipt, current, self._services.clock.now(), self._queues, span.traceparent)
-        faults.point("engine.routed")
-        if not await self._routings.append(routed.routing):
-            raise LeaseLost(f"delivery {item.stream_id}: token {item.token} is not current any more")
+            now = self._services.clock.now()
+            routed = route(item, item.receipt, current, now, self._queues, span.traceparent)
+            span.set("headrace.runs", len(routed.routing.runs))
+            faults.point("engine.routed")
+            if not await self._routings.append(routed.routing):
+                raise LeaseLost(f"delivery {item.stream_id}: token {item.token} is not current any more")
         faults.point("engine.route_committed")
         for queue in routed.elsewhere:
             self._doorbell.ring(queue, span.traceparent)
@@ -196,11 +198,13 @@ class Engine:
             self._spawn(run.id, run.token, self._drive(run))
 
     def _routing_span(self, item: WorkItem, receipt: Event) -> Span:
-        """A delivery is routed in its sender's trace. A replay starts a trace of its own, linked to the first."""
+        """A delivery is routed in its sender's trace. A replay starts one of its own, linked to the first."""
         sender = receipt.metadata.get("traceparent")
+        attributes = {"headrace.event.id": str(item.stream_id)} if self._telemetry.enabled else {}
         if item.kind is Kind.REPLAY:
-            return self._telemetry.span("replay", kind="consumer", links=[sender] if sender else [])
-        return self._telemetry.span("route", kind="consumer", parent=sender)
+            links = [sender] if sender else []
+            return self._telemetry.span("replay", kind="consumer", links=links, attributes=attributes)
+        return self._telemetry.span("route", kind="consumer", parent=sender, attributes=attributes)
 
     async def _carry(self, item: WorkItem) -> None:
         """Carries a claimed run on from where the log says it stands."""
@@ -217,15 +221,22 @@ class Engine:
         await self._drive(run)
 
     async def _drive(self, run: Held) -> None:
-        with self._telemetry.span(f"run {run.graph.name}", kind="consumer", parent=run.traceparent) as span:
-            span.set("headrace.run.id", str(run.id))
+        with self._run_span(run) as span:
             run.traceparent = span.traceparent
             state = await RunDriver(run, self._services).drive()
             span.set("headrace.run.status", state.status.value)
             if state.error is not None:
-                span.fail(state.error[:200])
+                span.fail(state.status.value)
         if state.status is RunStatus.RUNNING:
             await self._snapshots.save(run.id, state)
+
+    def _run_span(self, run: Held) -> Span:
+        """One for each time that a run is carried on; all of them in the trace that the run began in."""
+        attributes: dict[str, str] = {}
+        if self._telemetry.enabled:
+            attributes = {"headrace.run.id": str(run.id), "headrace.event.id": str(run.state.delivery_id)}
+        name, parent = f"run {run.graph.name}", run.traceparent
+        return self._telemetry.span(name, kind="consumer", parent=parent, attributes=attributes)
 
     def _reason(self, item: WorkItem) -> str:
         died = f"claimed {item.attempt - 1} times without progress"

@@ -3,6 +3,8 @@
 The actor runs in a Dramatiq thread and waits for the engine's loop, which is a thread of its own: while the engine is
 full, so is Dramatiq, and doorbells go to other workers. That it may be acknowledged early, twice or never is of no
 account: what is due is in PostgreSQL.
+
+Its span is in the trace of the doorbell and not in a sender's, because it takes whatever is due.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from dramatiq.brokers.redis import RedisBroker
 from events.doorbell import ACTOR
 from events.telemetry import Telemetry
 from executor.engine.engine import Engine
+from executor.worker.tracing import rung_in
 
 
-def declare(broker: RedisBroker, queue: str, engine: Engine, loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> None:
+def declare(
+    broker: RedisBroker, queue: str, engine: Engine, loop: asyncio.AbstractEventLoop, telemetry: Telemetry
+) -> None:
     """Declares the actor on a broker, bound to this engine.
 
     Args:
@@ -27,7 +32,12 @@ def declare(broker: RedisBroker, queue: str, engine: Engine, loop: asyncio.Abstr
     """
 
     def consume(queue: str, **_: Any) -> None:
-        with telemetry.span("claim", kind="consumer"):
+        attributes = _about(queue) if telemetry.enabled else {}
+        with telemetry.span("claim", kind="consumer", parent=rung_in(), attributes=attributes):
             asyncio.run_coroutine_threadsafe(engine.take(queue), loop).result()
 
     dramatiq.Actor(consume, broker=broker, actor_name=ACTOR, queue_name=queue, priority=0, options={})
+
+
+def _about(queue: str) -> dict[str, str]:
+    return {"messaging.system": "dramatiq", "messaging.destination.name": queue}

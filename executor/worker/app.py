@@ -30,14 +30,15 @@ from events.work import WorkList
 from executor.engine.attempts import Attempts
 from executor.engine.context import Endpoint, EndpointResolver
 from executor.engine.engine import Engine
-from executor.engine.outbound import OutboundClient
 from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
 from executor.engine.run import Services
 from executor.engine.snapshots import Snapshots
+from executor.engine.traced import outbound_client
 from executor.engine.workflows import Workflows
 from executor.worker.actors import declare
 from executor.worker.middleware import DoorbellBackoff
+from executor.worker.tracing import Tracing
 from executor.workflow.outcomes import NodeError
 
 THREADS = 4
@@ -62,7 +63,7 @@ class WorkerProcess:
         self._telemetry = telemetry
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
-        self._broker = broker_for(settings.redis_url, [DoorbellBackoff()])
+        self._broker = broker_for(settings.redis_url, [Tracing(), DoorbellBackoff()])
         self._doorbell = Doorbell(broker_for(settings.redis_url, []))
         self._database = Database(settings.database_url, "worker", size=8)
         self._closing: list[Callable[[], Awaitable[Any]]] = [self._database.close]
@@ -101,6 +102,10 @@ class WorkerProcess:
         self._thread.join(timeout=5)
         _log.info("worker.stopped")
 
+    def call_in_loop(self, function: Callable[[], object]) -> None:
+        """Calls a function in the engine's thread, soon."""
+        self._loop.call_soon_threadsafe(function)
+
     def _in_loop(self, work: Awaitable[T]) -> T:
         async def run() -> T:
             return await work
@@ -116,7 +121,7 @@ class WorkerProcess:
         writer = RunWriter(database, owner=owner, lease=settings.lease)
         snapshots = Snapshots(settings.state_redis_url, database)
         pool = KillablePool(settings.node_processes, settings.node_modules)
-        client = OutboundClient(settings.egress_allow)
+        client = outbound_client(settings.egress_allow, self._telemetry)
         self._closing += [snapshots.close, pool.aclose, client.aclose]
         services = Services(
             clock=database.clock,
