@@ -1,0 +1,93 @@
+"""The workflow document as values: what a workflow is once it is read and found right.
+
+All times are seconds as float. Nothing here is compiled: `if` and `with` hold the text as it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from executor.workflow.backoff import Backoff
+
+Queue = Literal["high_priority", "default", "webhook"]
+QUEUES: tuple[Queue, ...] = ("high_priority", "default", "webhook")
+
+NODE_TIMEOUT = 30.0
+"""Seconds per attempt where neither the workflow nor the node type says anything."""
+MAX_NODES = 1_000
+"""Nodes in one workflow."""
+MAX_DOCUMENT = 1 << 20
+"""Bytes of one workflow's document in its canonical form."""
+MAX_DEPTH = 100
+"""How deep the lists and mappings of a document nest."""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """When a failed attempt is followed by another.
+
+    `max_attempts` counts the first one. `on` holds the kinds of failure that are worth another attempt
+    (`timeout`, `http_5xx`, see `outcomes`); empty means all.
+    """
+
+    max_attempts: int = 3
+    backoff: Backoff = Backoff()
+    on: tuple[str, ...] = ()
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading a workflow needs to know of a node type.
+
+    `inputs` is the Struct that `with` becomes; None leaves it unchecked. `retry` and `timeout` (seconds) hold
+    where the workflow says nothing. `pure`: no effects, may be computed again.
+    """
+
+    uses: str
+    inputs: type[msgspec.Struct] | None = None
+    retry: Retry | None = None
+    timeout: float | None = None
+    pure: bool = False
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """Deliveries that start a run: of the source (its slug), a type that the glob fits, `condition` true."""
+
+    source: str
+    type: str = "*"
+    condition: str | None = None
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A step. `inputs` is its `with`; policies are settled: the workflow's, the type's, or the default."""
+
+    name: str
+    uses: str
+    inputs: dict[str, Any] = {}
+    needs: tuple[str, ...] = ()
+    condition: str | None = None
+    timeout: float = NODE_TIMEOUT
+    retry: Retry | None = None
+    pure: bool = False
+
+
+class Workflow(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow that was found right. `timeout`: seconds for a whole run, None for no limit."""
+
+    name: str
+    nodes: dict[str, Node]
+    on: tuple[Trigger, ...] = ()
+    queue: Queue = "webhook"
+    timeout: float | None = None
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """The document as JSON with sorted keys and no spaces: its form and the order of its keys are gone."""
+    return msgspec.json.encode(document, order="deterministic")
+
+
+def content_hash(document: Mapping[str, Any]) -> bytes:
+    """32 bytes (BLAKE2b-256 of the canonical form) that name a version of a workflow."""
+    return hashlib.blake2b(canonical(document), digest_size=32).digest()
