@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from events import tables
 from events.codec import unpack
 from events.database import Database, translated
-from events.types import Event
+from events.types import Event, Kind
 
 _STREAM = """
 SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, codec, body FROM event
@@ -74,6 +74,48 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     ended_at: float | None
     error: str | None
+
+
+class OpenWork(msgspec.Struct, frozen=True, kw_only=True):
+    """What is still to be done for a delivery or a run. `kind`: delivery, replay or run.
+
+    `due_in`: seconds until somebody may take it, or until its holder's lease runs out; negative when overdue.
+    """
+
+    id: UUID
+    kind: str
+    queue: str
+    due_in: float
+    attempt: int
+    owner: str | None
+    only_workflow: str | None
+    error: str | None
+
+
+async def open_work(database: Database, stream_id: UUID) -> list[OpenWork]:
+    """The work items of one stream, the one that is due first in front; empty when all is done."""
+    table = tables.work_item
+    query = (
+        select(table, (func.extract("epoch", table.c.due_at - func.now())).label("due_in"))
+        .where(table.c.stream_id == stream_id)
+        .order_by(table.c.due_at)
+    )
+    with translated():
+        async with database.engine.connect() as connection:
+            rows = list(await connection.execute(query))
+    return [
+        OpenWork(
+            id=row.id,
+            kind=Kind(row.kind).name.lower(),
+            queue=row.queue,
+            due_in=float(row.due_in),
+            attempt=row.attempt,
+            owner=row.owner,
+            only_workflow=row.only_workflow,
+            error=row.error,
+        )
+        for row in rows
+    ]
 
 
 async def deliveries(database: Database, *, limit: int = 20, before: UUID | None = None) -> list[DeliverySummary]:

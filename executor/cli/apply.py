@@ -1,8 +1,8 @@
 """`headrace apply`: sources, endpoints and workflows become what the files say, all of them or none.
 
-One transaction: a process sees all of an apply or nothing. What the database says already is left as it is
-and shown as unchanged, secrets included, so that applying the same files again changes nothing. What the files
-do not name stays.
+One transaction: a process sees all of an apply or nothing. What stands in the database already is left as it
+is and shown as unchanged, secrets included: applying the same files again changes nothing. What the files do
+not name stays.
 """
 
 from __future__ import annotations

@@ -1,0 +1,209 @@
+"""Deliveries and runs as text for people: lists as tables, histories with the time since their beginning.
+
+Nothing here reads anything but what it is given. Long values are cut, and say so with `…`; `--json` has them
+whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import rich_click as click
+
+from events.headers import decode_headers
+from events.log import DeliverySummary, OpenWork, RunSummary
+from events.types import Event
+from executor.cli.common import exact, moment, print_json, size, span, table
+from executor.cli.histories import DeliveryHistory, RunHistory, data_of
+
+SHORT = 100
+"""Characters of an output or an error in a history."""
+
+
+def show_deliveries(found: Sequence[DeliverySummary], as_json: bool) -> None:
+    """Prints the list of deliveries."""
+    rows = [
+        (
+            moment(one.received_at),
+            one.id,
+            one.source or "-",
+            one.type or "-",
+            size(one.size),
+            one.runs,
+            one.state,
+        )
+        for one in found
+    ]
+    _show(
+        ["RECEIVED", "ID", "SOURCE", "TYPE", "SIZE", "RUNS", "STATE"], rows, found, "no deliveries", as_json
+    )
+
+
+def show_runs(found: Sequence[RunSummary], as_json: bool) -> None:
+    """Prints the list of runs."""
+    rows = [
+        (
+            moment(one.started_at),
+            one.id,
+            one.workflow,
+            one.status,
+            _took(one),
+            one.delivery_id,
+            shortened(one.error or ""),
+        )
+        for one in found
+    ]
+    _show(
+        ["STARTED", "ID", "WORKFLOW", "STATUS", "TOOK", "DELIVERY", "ERROR"], rows, found, "no runs", as_json
+    )
+
+
+def _show(
+    headers: list[str], rows: Sequence[Sequence[object]], found: Iterable[object], nothing: str, as_json: bool
+) -> None:
+    if as_json:
+        for one in found:
+            print_json(one)
+    elif rows:
+        click.echo(table(headers, rows))
+    else:
+        click.echo(nothing, err=True)
+
+
+def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str:
+    """The history of a delivery."""
+    receipt, facts = history.receipt, history.receipt.metadata
+    content = receipt.body or b""
+    lines = [f"delivery {receipt.stream_id}: {history.state}"]
+    lines += _facts(
+        ("source", facts.get("source")),
+        ("type", facts.get("event_type")),
+        ("delivery id", facts.get("delivery_id")),
+        ("received", exact(receipt.recorded_at)),
+        (
+            "request",
+            f"{facts.get('method', '?')}, {len(content):,} bytes, {facts.get('content_type', 'no type')}",
+        ),
+        ("query", facts.get("query")),
+        ("trace", facts.get("traceparent")),
+    )
+    known = {str(run.id): run for run in history.runs}
+    lines += ["", "history", "   +0.000 s  received"]
+    for event in history.later:
+        said = data_of(event)
+        lines.append(f"  {_after(receipt, event)}  {_delivery_event(event, said)}")
+        lines += [f"              {_run_line(run, known)}" for run in said.get("runs", ())]
+        lines += [
+            f"              passed over: {one['workflow']}: {shortened(one['reason'])}"
+            for one in said.get("passed_over", ())
+        ]
+    lines += _work(history.work)
+    if headers:
+        lines += [
+            "",
+            "headers",
+            *(f"  {name}: {printable(value)}" for name, value in decode_headers(receipt.headers)),
+        ]
+    if body:
+        lines += ["", "body", printable(content.decode("utf-8", "replace"))]
+    return "\n".join(lines)
+
+
+def _delivery_event(event: Event, said: dict[str, Any]) -> str:
+    match event.type:
+        case "delivery.routed":
+            count = len(said.get("runs", ()))
+            return f"routed to {count} run{'s' * (count != 1)}" if count else "routed: no workflow wants it"
+        case "delivery.replayed":
+            what = f" for run {said['run_id']}" if said.get("run_id") else ""
+            why = f": {shortened(said['reason'])}" if said.get("reason") else ""
+            return f"replay asked for by {said.get('actor')}{what}{why} (replay {said.get('replay_id')})"
+        case "delivery.parked":
+            return f"parked: {shortened(said.get('reason', ''))}"
+        case other:
+            return f"{other} {shortened(said)}"
+
+
+def _run_line(run: dict[str, Any], known: dict[str, RunSummary]) -> str:
+    head = known.get(run["id"])
+    if head is None:
+        return f"{run['id']}  {run['workflow']}"
+    took = f" after {_took(head)}" if head.ended_at is not None else ""
+    error = f": {shortened(head.error)}" if head.error else ""
+    return f"{head.id}  {head.workflow}  {head.status}{took}{error}"
+
+
+def run_text(history: RunHistory) -> str:
+    """The history of a run."""
+    head, events = history.head, history.events
+    started = data_of(events[0]) if events else {}
+    lines = [f"run {head.id} of {head.workflow}: {head.status}"]
+    lines += _facts(
+        ("workflow", f"{head.workflow}, version {started.get('workflow_hash', '?')[:16]}"),
+        ("delivery", head.delivery_id),
+        ("replay", head.replay_of),
+        ("started", exact(head.started_at)),
+        ("took", _took(head) if head.ended_at is not None else None),
+        ("error", head.error),
+        ("trace", started.get("traceparent")),
+    )
+    lines += ["", "history"]
+    lines += [f"  {_after(events[0], event)}  {_run_event(event, data_of(event))}" for event in events]
+    lines += _work(history.work)
+    return "\n".join(lines)
+
+
+def _run_event(event: Event, said: dict[str, Any]) -> str:
+    attempt = f"attempt {said.get('attempt')}, {span(said.get('seconds', 0.0))}"
+    match event.type:
+        case "node.completed":
+            return f"{said['node']}: completed ({attempt}) {shortened(said.get('output'))}"
+        case "node.failed":
+            again = said.get("retry_at")
+            then = f"; again at {moment(again)}" if again else "; not tried again"
+            return f"{said['node']}: failed ({attempt}) {said['kind']}: {shortened(said['message'])}{then}"
+        case "node.skipped":
+            return f"{said['node']}: skipped: {shortened(said.get('reason', ''))}"
+        case "run.failed" | "run.parked":
+            return (
+                f"{event.type.partition('.')[2]}: {shortened(said.get('error') or said.get('reason') or '')}"
+            )
+        case other:
+            return other.removeprefix("run.")
+
+
+def _work(work: Sequence[OpenWork]) -> list[str]:
+    lines = []
+    for item in work:
+        due = "is due" if item.due_in <= 0 else f"is due in {span(item.due_in)}"
+        if item.owner is not None:
+            due = f"is held by {item.owner}, lease {span(max(0.0, item.due_in))}"
+        error = f", last error: {shortened(item.error)}" if item.error else ""
+        lines.append(f"  {item.kind} {due} on {item.queue}, attempt {item.attempt}{error}")
+    return ["", "still to do", *lines] if lines else []
+
+
+def _facts(*facts: tuple[str, object]) -> list[str]:
+    return [f"  {name:<12} {value}" for name, value in facts if value not in (None, "")]
+
+
+def _after(first: Event, event: Event) -> str:
+    return f"{f'+{max(0.0, event.recorded_at - first.recorded_at):.3f} s':>10}"
+
+
+def _took(run: RunSummary) -> str:
+    return "-" if run.ended_at is None else span(max(0.0, run.ended_at - run.started_at))
+
+
+def shortened(value: object, encode: Callable[[object], bytes] = msgspec.json.encode) -> str:
+    """A value on one line, at most `SHORT` characters of it; what is not text as JSON."""
+    text = value if isinstance(value, str) else encode(value).decode()
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: a sender must not be able to write on the reader's screen."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
