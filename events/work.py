@@ -44,7 +44,7 @@ taken AS (
     seen_version = p.version
   FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
   RETURNING w.*)
-SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
+SELECT (SELECT epoch FROM config) AS epoch, t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
   e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
 FROM taken t LEFT JOIN event e ON e.version = 0
   AND e.stream_id = CASE WHEN t.kind = {Kind.RUN:d} THEN (SELECT delivery_id FROM run r WHERE r.id = t.id) ELSE t.stream_id END
@@ -140,5 +140,6 @@ def _item(row: asyncpg.Record) -> WorkItem:
         attempt=row["attempt"],
         only_workflow=row["only_workflow"],
         error=row["error"],
+        epoch=row["epoch"],
         receipt=receipt,
     )

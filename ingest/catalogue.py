@@ -100,12 +100,18 @@ class Catalogue:
             await asyncio.sleep(POLL)
 
     def _compile(self, row: SourceRow) -> Source:
-        definition = msgspec.convert(row.definition, SourceDefinition)
+        try:
+            definition = msgspec.convert(row.definition, SourceDefinition)
+        except msgspec.ValidationError as error:
+            # Applied by another version. It refuses everything until that is mended; its neighbours go on.
+            _log.error("source.unreadable", source=row.slug, error=str(error))
+            definition = SourceDefinition(source=row.slug, preset="unreadable")
         opened: list[bytes] = []
         for sealed in row.secrets:
             try:
-                if self._secrets is not None:
-                    opened.append(self._secrets.open(sealed, f"source/{row.id}"))
+                key = f"source/{row.id}"
+                opened.append(b"" if self._secrets is None else self._secrets.open(sealed, key))
             except HeadraceError as error:
                 _log.error("source.secret_unreadable", source=row.slug, error=str(error))
+                opened.append(b"")  # matches nothing, and keeps the others' places
         return Source(row.id, row.workspace_id, row.slug, compile_source(definition, opened))

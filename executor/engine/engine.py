@@ -182,7 +182,7 @@ class Engine:
             await self._routings.append(park(item, self._reason(item)))
             _log.error("delivery.parked", event_id=str(item.stream_id), reason=self._reason(item))
             return
-        current = await self._workflows.current()
+        current = await self._workflows.current(item.epoch)
         with self._routing_span(item, item.receipt) as span:
             now = self._services.clock.now()
             routed = route(item, item.receipt, current, now, self._queues, span.traceparent)

@@ -1,7 +1,7 @@
 """The workflows as this process knows them: current versions by their triggers, any version by its hash, compiled once.
 
-The epoch tells whether anything was applied since; it is asked for with every batch of deliveries, so that a delivery that
-came after an `apply` is never routed by what stood before it.
+The epoch tells whether anything was applied since. It comes with every claim, so that it costs no question of its own and a
+delivery that came after an `apply` is never routed by what stood before it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Current(msgspec.Struct, frozen=True):
-    """What stands at one epoch. `sources`: slugs by id."""
+    """What stands at one epoch."""
 
     epoch: int
     triggers: Triggers
-    sources: dict[int, str]
 
 
 class Workflows:
@@ -37,10 +36,10 @@ class Workflows:
         self._graphs: dict[bytes, Graph] = {}
         self._current: Current | None = None
 
-    async def current(self) -> Current:
-        """The triggers and sources as they stand now."""
-        epoch = await definitions.epoch(self._database)
-        if self._current is None or self._current.epoch != epoch:
+    async def current(self, epoch: int) -> Current:
+        """The triggers as they stood at this epoch or later."""
+        if self._current is None or self._current.epoch < epoch:
+            epoch = await definitions.epoch(self._database)  # what is read next is as new as this, or newer
             graphs = []
             for row in await definitions.workflows(self._database):
                 try:
@@ -49,8 +48,7 @@ class Workflows:
                     # Applied by a process with other node modules, say. Its deliveries say that nobody wanted them
                     # and can be replayed; the others' must not wait for it.
                     _log.error("workflow.unusable", workflow=row.name, error=str(error))
-            sources = {row.id: row.slug for row in await definitions.sources(self._database)}
-            self._current = Current(epoch, Triggers(graphs), sources)
+            self._current = Current(epoch, Triggers(graphs))
         return self._current
 
     async def graph(self, hash: bytes) -> Graph:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.generator import generate
-from tests.bench.stand import SECRET, Stand, free_port, publish, stand, until_listening
+from tests.bench.stand import SECRET, Stand, free_port, publish, stand, until_ready
 
 CONNECTIONS = 64
 VARIANTS = ("headrace", "noop", "insert_per_request")
@@ -99,7 +99,7 @@ async def main(seconds: int, rounds: int) -> None:
         script.write_text(WRK.format(body=body_file, signature=signature(body)))
         servers = {variant: serve(made, variant) for variant in VARIANTS}
         for port, process in servers.values():
-            await until_listening(port, process)
+            await until_ready(port, process)
         for number in range(rounds + 1):
             for variant, (port, _) in servers.items():
                 length = seconds if number else 2  # the first round warms up and is not kept

@@ -26,7 +26,7 @@ import msgspec
 from events.database import Database
 from tests.bench.generator import generate
 from tests.bench.ingest import payload, signature
-from tests.bench.stand import Stand, free_port, percentile, publish, stand, stop, until_listening
+from tests.bench.stand import Stand, free_port, percentile, publish, stand, stop, until_ready
 
 WORKFLOW = {
     "workflow": "three-steps",
@@ -57,7 +57,7 @@ async def fill(made: Stand, count: int) -> int:
     """Posts until at least `count` deliveries are acknowledged; how many are in the log."""
     port = free_port()
     ingest = made.headrace("ingest", "ingest", "--port", str(port))
-    await until_listening(port, ingest)
+    await until_ready(port, ingest)
     body = payload()
     async with made.database() as database:
         while (stored := await database.fetchval("SELECT count(*) FROM work_item")) < count:
@@ -91,7 +91,7 @@ async def one_in_flight(made: Stand, count: int) -> dict[str, float]:
     port = free_port()
     ingest = made.headrace("ingest", "ingest", "--port", str(port))
     worker = made.headrace("worker-one", "worker", "--queue", "webhook", more=WORKER)
-    await until_listening(port, ingest)
+    await until_ready(port, ingest)
     body = payload()
     to_end, to_first = [], []
     async with made.database() as database, httpx2.AsyncClient() as client:
@@ -134,7 +134,7 @@ async def sustained(made: Stand, seconds: float) -> dict[str, float]:
     port = free_port()
     ingest = made.headrace("ingest", "ingest", "--port", str(port))
     worker = made.headrace("worker-sustained", "worker", "--queue", "webhook", more=WORKER)
-    await until_listening(port, ingest)
+    await until_ready(port, ingest)
     body = payload()
     await generate(port, "/in/bench", body, signature(body), 16, 2)
     async with made.database() as database:

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -118,6 +119,10 @@ def stand() -> Iterator[Stand]:
         made.start()
         try:
             yield made
+        except BaseException:
+            for log in sorted(directory.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+            raise
         finally:
             made.stop()
 
@@ -138,17 +143,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def until_listening(port: int, process: subprocess.Popen[bytes], patience: float = 30.0) -> None:
+async def until_ready(port: int, process: subprocess.Popen[bytes], patience: float = 30.0) -> None:
+    """Waits until a server answers: `/health/ready` with 200, or, where it has no such route, with anything."""
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit(f"{process.args}: ended with {process.returncode}")
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return
-        await asyncio.sleep(0.05)
-    raise SystemExit(f"{process.args}: expected it to listen on {port} within {patience:g} s")
+    async with httpx2.AsyncClient() as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise SystemExit(f"{process.args}: ended with {process.returncode}")
+            with contextlib.suppress(httpx2.TransportError):
+                response = await client.get(f"http://127.0.0.1:{port}/health/ready")
+                if response.status_code in (200, 404):
+                    return
+            await asyncio.sleep(0.05)
+    raise SystemExit(f"{process.args}: expected it to be ready on {port} within {patience:g} s")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
