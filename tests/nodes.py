@@ -1,0 +1,56 @@
+"""Nodes for tests: they leave a line for every call in a file, which no crash of theirs can take back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from executor import NodeContext, NodeError, node
+
+
+def note(path: str, *words: object) -> None:
+    """One line, appended in one write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
+    os.close(descriptor)
+
+
+@node("test.record")
+async def record(context: NodeContext, path: str) -> str:
+    """Notes `run node attempt key`; answers the key."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    return context.idempotency_key
+
+
+@node("test.flaky")
+async def flaky(context: NodeContext, path: str, failures: int) -> int:
+    """Fails its first `failures` attempts; answers the attempt that went well."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    if context.attempt <= failures:
+        raise NodeError("error", f"attempt {context.attempt} of a node that fails {failures} times")
+    return context.attempt
+
+
+@node("test.deadly")
+async def deadly(context: NodeContext, path: str, deadly: bool) -> None:
+    """Kills its worker, if it is to be deadly."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    if deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@node("test.until_file")
+async def until_file(context: NodeContext, path: str, file: str) -> None:
+    """Waits until a file exists."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+        await asyncio.sleep(0.02)
+
+
+@node("test.spin", timeout=0.5)
+def spin(seconds: float) -> None:
+    """Computes for ever, in a process that can be killed."""
+    while True:
+        seconds += 1
