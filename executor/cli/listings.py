@@ -205,5 +205,5 @@ def shortened(value: object, encode: Callable[[object], bytes] = msgspec.json.en
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: a sender must not be able to write on the reader's screen."""
+    """The text without what a terminal would obey: senders do not get to write on the reader's screen."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)

@@ -1,0 +1,115 @@
+"""`headrace dev`: everything on this machine under `./.headrace`, until Ctrl-C.
+
+What it makes stays there: the data, the API key, the settings that other commands in this directory find. The
+examples are applied the first time only, so that they may be changed. Loopback addresses may be called by
+nodes, unlike in production, because a developer's other services are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import rich_click as click
+
+from events import definitions
+from events.settings import Settings
+from executor.cli.apply import apply_files
+from executor.cli.children import free_port, port_is_free
+from executor.cli.common import operator, span
+from executor.cli.machine import Machine
+from executor.cli.supervisor import Value
+
+DIRECTORY = Path(".headrace")
+EXAMPLES = Path(__file__).parent.parent / "demo" / "dev.yaml"
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
+
+
+@click.command()
+@click.option(
+    "--ingest-port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="For ingest."
+)
+def dev(ingest_port: int) -> None:
+    """Run everything on this machine, until Ctrl-C; data stays in ./.headrace."""
+    began = time.monotonic()
+    with until_signalled() as signalled, Machine(DIRECTORY, _say) as machine:
+        port = ingest_port if port_is_free(ingest_port) else free_port()
+        if port != ingest_port:
+            _say(f"port {ingest_port} is taken by something else; ingest takes {port}")
+        key = machine.secret("hello.key", lambda: f"hr_{secrets.token_urlsafe(24)}")
+        machine.secret("github.secret", lambda: secrets.token_hex(20))
+        settings: dict[str, Value] = {"ingest_port": port, "egress_allow": LOOPBACK}
+        machine.start(settings, os.environ, lambda loaded: asyncio.run(_first_time(loaded)))
+        click.echo(_welcome(port, key, time.monotonic() - began))
+        signalled.wait()
+        _say("stopping; the data stays in .headrace")
+
+
+@contextlib.contextmanager
+def until_signalled() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; while nobody waits for it, KeyboardInterrupt is raised instead."""
+    signalled = _Awaited()
+    before = {number: signal.signal(number, signalled.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signalled
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Awaited(threading.Event):
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._waiting = True
+        try:
+            return super().wait(timeout)
+        finally:
+            self._waiting = False
+
+    def handle(self, _number: int, _frame: object) -> None:
+        if self.is_set() or not self._waiting:
+            raise KeyboardInterrupt
+        self.set()
+
+
+async def _first_time(settings: Settings) -> None:
+    async with operator(settings) as database:
+        fresh = not await definitions.sources(database) and not await definitions.workflows(database)
+    if fresh:
+        await apply_files(settings, [EXAMPLES], {})
+
+
+def _say(text: str) -> None:
+    click.echo(f"headrace: {text}", err=True)
+
+
+def _welcome(port: int, key: str, seconds: float) -> str:
+    url = f"http://127.0.0.1:{port}"
+    return f"""headrace is ready after {span(seconds)}
+  webhooks    {url}/in/SOURCE, sources: hello, github
+  API key     {key} (of hello; in .headrace/hello.key)
+  logs        .headrace/logs, settings in .headrace/dev.toml
+
+Send it something, from another terminal:
+  curl -sS {url}/in/hello -H 'Authorization: Bearer {key}' -d '{{"name": "world"}}'
+
+(The same bytes again are a duplicate, unless an X-Delivery-Id header tells them apart.)
+
+Then, in this directory:
+  headrace events                             what came in
+  headrace runs                               what was done about it
+  headrace replay ID                          do it again
+  headrace send --source github --count 100   as GitHub would
+  headrace apply FILE                         your own sources and workflows
+
+Ctrl-C stops everything; the data stays."""
