@@ -48,7 +48,7 @@ def endpoint_of(environ: Mapping[str, str]) -> str | None:
 
     Off is: no endpoint is named, `OTEL_SDK_DISABLED=true`, or an `OTEL_TRACES_EXPORTER` without `otlp` in it.
     """
-    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    exporters = environ.get("OTEL_TRACES_EXPORTER", "").replace(" ", "") or "otlp"
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or "otlp" not in exporters.split(","):
         return None
     if traces := environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip():

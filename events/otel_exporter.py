@@ -32,10 +32,9 @@ class Exporter(SpanExporter):
     def __init__(self, endpoint: str) -> None:
         self._exporter = OTLPSpanExporter(endpoint=endpoint)
         self._to = urlsplit(endpoint).netloc.rpartition("@")[2]
-        self._why = _Why()
         self._lost = 0
         self._warned_at = float("-inf")
-        logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").addFilter(self._why)
+        logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").addFilter(_WHY)
         # One line for every span that finds the queue full, formatted in the caller's thread.
         logging.getLogger("opentelemetry.sdk._shared_internal").disabled = True
 
@@ -44,7 +43,7 @@ class Exporter(SpanExporter):
         try:
             result = self._exporter.export(spans)
         except Exception as error:
-            self._why.note(type(error).__name__)
+            _WHY.note(type(error).__name__)
             result = SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:
             self._lost += len(spans)
@@ -58,7 +57,7 @@ class Exporter(SpanExporter):
     def _warn(self) -> None:
         if time.monotonic() - self._warned_at >= WARN_EVERY:
             self._warned_at = time.monotonic()
-            _log.warning("telemetry.not_exported", spans=self._lost, to=self._to, reason=self._why.pop())
+            _log.warning("telemetry.not_exported", spans=self._lost, to=self._to, reason=_WHY.pop())
             self._lost = 0
 
 
@@ -79,3 +78,6 @@ class _Why(logging.Filter):
     def pop(self) -> str:
         text, self._text = self._text, None
         return text or "unknown"
+
+
+_WHY = _Why()  # one for all, as the SDK's logger is

@@ -17,6 +17,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -25,8 +26,10 @@ REDACTED = "[redacted]"
 TEXT_LIMIT = 8_192
 """Characters of one text that are shown."""
 DEPTH_LIMIT = 8
+ITEMS_LIMIT = 100
+"""Values in one list, or entries in one mapping within the record, that are shown."""
 SIZE_LIMIT = 2_000
-"""Values in one record that are shown."""
+"""Values in one record that are shown, beside its own entries."""
 
 _WORDS = (
     *("secret", "passw", "pwd", "passphrase", "token", "authorization", "credential", "signature", "cookie"),
@@ -42,10 +45,12 @@ _USER_OF_URL = re.compile(r"://(?:[^\s/?#@:]{0,256}:\S{0,2048}|[^\s/?#]{0,2048})
 _CUT_URL = re.compile(r"://\S{0,4096}$")
 _CREDENTIALS = re.compile(r"\b(bearer\s{1,8}|basic\s{1,8}|whsec_)[\w.~+/=-]+", re.IGNORECASE)
 _HEADER = re.compile(r"\b(authorization|cookie)(\s{0,8}:\s{0,8})[^\r\n]+", re.IGNORECASE)
+# A key, as `key=`, `"key":` or `("key",`, then its value: what brackets hold (to the end: nobody counts them
+# here), what quotes hold, or a word. Also where all this is in a JSON text in a JSON text.
 _ASSIGNED = re.compile(
-    rf"((?:{_ANY_WORD})[\w-]{{0,32}}(?:[\"']\s{{0,8}}:|\s{{0,8}}=)\s{{0,8}}b?)"
-    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;)}\]]+)",
-    re.IGNORECASE,
+    rf"((?:{_ANY_WORD})[\w-]{{0,32}}(?:\\{{0,8}}[\"']\s{{0,8}}[:,]|\s{{0,8}}=)\s{{0,8}}b?)"
+    r"(?:[\w.]{0,64}[\[({<].*|\\{0,8}([\"'])(?:\\.|(?!\2)[^\\])*|[^\s\"'&,;)}\]]+)",
+    re.IGNORECASE | re.DOTALL,
 )
 _SHOWN_AS_TEXT = (UUID, date, time, timedelta, Decimal, PurePath, Enum)
 
@@ -84,10 +89,11 @@ class _Walk:
     def mapping(self, values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         shown: dict[str, Any] = {}
         for key, value in values.items():
+            if depth and len(shown) >= ITEMS_LIMIT:
+                shown["…"] = f"{len(values) - ITEMS_LIMIT} more"
+                break
             name = key.decode("latin-1") if isinstance(key, bytes) else str(self.value(key, depth + 1))
             shown[masked(name)] = REDACTED if looks_secret(name) else self.value(value, depth + 1)
-            if self._room <= 0:
-                break
         return shown
 
     def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - a table
@@ -117,11 +123,9 @@ class _Walk:
                 return _text(value) if isinstance(value, _SHOWN_AS_TEXT) else f"<{type(value).__name__}>"
 
     def _sequence(self, values: Sequence[Any] | Set[Any], depth: int) -> list[Any]:
-        shown: list[Any] = []
-        for value in values:
-            shown.append(self.value(value, depth + 1))
-            if self._room <= 0:
-                break
+        shown = [self.value(value, depth + 1) for value in islice(values, ITEMS_LIMIT)]
+        if len(values) > ITEMS_LIMIT:
+            shown.append(f"… {len(values) - ITEMS_LIMIT} more")
         return shown
 
 
