@@ -41,7 +41,7 @@ MAX_STATES = 2_000
 
 _STEP = 100.0
 _CLONE_NODE, _CLONE_BYTE = 130.0, 0.5
-_CONVERT_NODE, _CONVERT_BYTE = 1_800.0, 2.0
+_CONVERT_NODE, _CONVERT_BYTE, _RETURN_NODE = 1_800.0, 2.0, 500.0
 _ELEMENT = 400.0
 _STATE, _STATE_BYTE = 5_000.0, 20.0
 _CLASS_STATES = {
@@ -79,8 +79,10 @@ def measure(value: Any) -> Size:
     return Size(1.0, len(value), 0.0) if isinstance(value, bytes) else _SCALAR
 
 
-def bound(tree: Node, variable: Callable[[Node], Size | None], patterns: Mapping[Node, int]) -> None:
-    """Refuses a tree that would cost too much.
+def bound(
+    tree: Node, variable: Callable[[Node], Size | None], patterns: Mapping[Node, int], spent: float = 0.0
+) -> float:
+    """The nanoseconds that a tree may take, with those that were spent before.
 
     Args:
         variable: the size of what a node stands for, where it is replaced by a value of the scope.
@@ -89,9 +91,10 @@ def bound(tree: Node, variable: Callable[[Node], Size | None], patterns: Mapping
     Raises:
         TooMuch: with what would be exceeded.
     """
-    walk = _Bound(variable, patterns)
+    walk = _Bound(variable, patterns, spent)
     result = walk.size(tree, {})
-    walk.spend(_convert(result))
+    walk.spend(result.nodes * _RETURN_NODE + result.bytes * _CONVERT_BYTE)
+    return walk.work
 
 
 def conversion(sizes: list[Size]) -> float:
@@ -103,6 +106,16 @@ def conversion(sizes: list[Size]) -> float:
     work = sum(map(_convert, sizes))
     _within(work, sum(size.bytes for size in sizes))
     return work
+
+
+def check_elements(kind: str, count: float) -> None:
+    """Refuses a comprehension over too many elements.
+
+    Raises:
+        TooMuch: over `MAX_ELEMENTS`.
+    """
+    if count > MAX_ELEMENTS:
+        raise TooMuch(f"{kind} over up to {count:,.0f} elements; at most {MAX_ELEMENTS:,} are allowed")
 
 
 def pattern_states(pattern: str) -> int:
@@ -165,15 +178,17 @@ def _sum(sizes: list[Size]) -> Size:
 
 
 class _Bound:
-    def __init__(self, variable: Callable[[Node], Size | None], patterns: Mapping[Node, int]) -> None:
+    def __init__(
+        self, variable: Callable[[Node], Size | None], patterns: Mapping[Node, int], work: float
+    ) -> None:
         self._variable = variable
         self._patterns = patterns
-        self._work = 0.0
+        self.work = work
         self._times = 1.0  # how often what is being walked is evaluated
 
     def spend(self, work: float, size: Size = _SCALAR) -> None:
-        self._work += work * self._times
-        _within(self._work, size.bytes)
+        self.work += work * self._times
+        _within(self.work, size.bytes)
 
     def size(self, node: Node, bound: Mapping[str, Size]) -> Size:  # noqa: PLR0911  # one per kind of node
         """The size of the node's value; its work is added up."""
@@ -220,7 +235,8 @@ class _Bound:
                 return _sum(sizes[1:])
             case "+":
                 self.spend(2 * _clone(total), total)
-                return total
+                scalars = all(size.nodes <= 1 for size in sizes)
+                return Size(1.0, total.bytes, 0.0) if scalars else total
             case "dyn":
                 return total
             case "string" | "bytes":
@@ -236,12 +252,10 @@ class _Bound:
     def _comprehension(self, node: Comprehension, bound: Mapping[str, Size]) -> Size:
         over = self.size(node.over, bound)
         count = over.elements
-        if count > MAX_ELEMENTS:
-            raise TooMuch(
-                f"{node.kind} over up to {count:,.0f} elements; at most {MAX_ELEMENTS:,} are allowed"
-            )
+        check_elements(node.kind, count)
         self.spend(_clone(over))
-        mean = Size(over.nodes / max(count, 1), over.bytes / max(count, 1), over.nodes / max(count, 1))
+        within = max(over.nodes - 1, 0) / max(count, 1)  # the list itself is a node
+        mean = Size(within, over.bytes / max(count, 1), within)
         outer, self._times = self._times, self._times * count
         self.spend(_ELEMENT)
         bodies = [self.size(part, {**bound, node.variable: mean}) for part in node.body]
@@ -251,5 +265,6 @@ class _Bound:
         made = (
             over if node.kind == "filter" else Size(bodies[-1].nodes * count, bodies[-1].bytes * count, count)
         )
-        self.spend(count * _clone(made), made)  # each element copies the list that is there so far
+        # Each element copies the list that is there so far: half of it in the mean, and some for growing.
+        self.spend(0.6 * count * _clone(made), made)
         return Size(made.nodes + 1, made.bytes + 2, count)

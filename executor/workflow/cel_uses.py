@@ -90,7 +90,11 @@ class Lookup(msgspec.Struct):
 
 
 class Analysis(msgspec.Struct):
-    """What there is to know of an expression. `path` is set when it is only a path."""
+    """What there is to know of an expression.
+
+    `path` is set when it is only a path. `plain`: no comprehension, no pattern. `source_list`: it is `map`
+    and `filter` over the list in this variable and nothing else, so it may be applied to the list by pieces.
+    """
 
     tree: Node
     parts: tuple[Node, ...]
@@ -101,6 +105,7 @@ class Analysis(msgspec.Struct):
     rewritten: str
     patterns: dict[Node, int]
     plain: bool
+    source_list: str | None
     _names: frozenset[str]
 
     def agree(self, variables: list[str], functions: list[str]) -> None:
@@ -111,7 +116,8 @@ class Analysis(msgspec.Struct):
         """
         calls = {part.name for part in self.parts if isinstance(part, Call)} - _OPERATORS
         seen = {name for name in functions if not name.startswith(("_", "@", "!", "-"))}
-        if set(variables) != self._names or seen != calls:
+        loops = {part.variable for part in self.parts if isinstance(part, Comprehension)}
+        if not self._names <= set(variables) <= self._names | loops or seen != calls:
             raise ValueError("expected an expression that can be checked, got one that reads in two ways")
 
 
@@ -160,6 +166,7 @@ def analyse(source: str, roots: Names[str]) -> Analysis:
         rewritten=_rewrite(source, uses.spans),
         patterns=patterns,
         plain=not loops and not patterns,
+        source_list=_source_list(tree, uses.spans),
         _names=frozenset(uses.names),
     )
 
@@ -217,7 +224,6 @@ class _Uses:
             raise ValueError(f"expected another name for the element than {node.variable}")
         each = Fields()
         each.whole = node.kind == "filter"  # it hands on what it keeps
-        self.names.add(node.variable)
         for part in node.body:
             self.visit(part, {node.variable: each})
         over = _chain(node.over)
@@ -236,6 +242,15 @@ def _both(one: Fields, other: Fields | None) -> Fields:
     for key, fields in other.keys.items():
         one.keys[key] = _both(fields, one.keys.get(key))
     return one
+
+
+def _source_list(tree: Node, spans: Mapping[Span, str]) -> str | None:
+    node = tree
+    while isinstance(node, Comprehension) and node.kind in ("map", "filter"):
+        node = node.over
+    variable = spans.get((node.start, node.end)) if node is not tree else None
+    alone = sum(found == variable for found in spans.values()) == 1
+    return variable if alone else None
 
 
 def _chain(node: Node) -> Path | None:

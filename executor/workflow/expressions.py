@@ -22,7 +22,7 @@ from typing import Any
 import cel
 import msgspec
 
-from executor.workflow.cel_cost import MAX_WORK, Size, TooMuch, bound, conversion, measure
+from executor.workflow.cel_cost import MAX_WORK, Size, TooMuch, bound, check_elements, conversion, measure
 from executor.workflow.cel_uses import Analysis, Key, Lookup, analyse, path_text
 from executor.workflow.outcomes import NodeError
 from executor.workflow.wording import kind_of
@@ -32,6 +32,7 @@ SCOPE = ("event", "run", "nodes")
 MAX_RESULT = 1 << 20
 """Bytes, as JSON, that an expression may make. A plain path is not limited: it makes nothing."""
 
+_PIECE = 32
 _UNDEFINED = re.compile(r"Undefined variable or function: '(\w+)'")
 _NATIVE = (datetime, timedelta, bytes)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -100,9 +101,11 @@ class Expression:
                     values[variable] = _look_up(scope, lookup)
                 except _Missing as missing:
                     missing_paths[variable] = str(missing)
-            self._refuse_too_much(values)
-            result = program.execute(values)
-            return _outgoing(result)
+            whole = values.get(self._analysis.source_list or "")
+            if isinstance(whole, list) and len(whole) > _PIECE:
+                return _outgoing(self._by_pieces(program, values, whole))
+            self._bound(values)
+            return _outgoing(program.execute(values))
         except TooMuch as error:
             raise self._error("less to compute", str(error)) from None
         except RecursionError:
@@ -119,15 +122,34 @@ class Expression:
         except _Missing as missing:
             raise self._error(f"a value at {path_text(path)}", str(missing)) from None
 
-    def _refuse_too_much(self, values: dict[str, Any]) -> None:
+    def _by_pieces(self, program: cel.Program, values: dict[str, Any], whole: list[Any]) -> list[Any]:
+        """`map` and `filter` copy what they have built for each element: by pieces, the copies stay small."""
+        check_elements("map or filter", len(whole))
+        variable = self._analysis.source_list or ""
+        result: list[Any] = []
+        spent = 0.0
+        for start in range(0, len(whole), _PIECE):
+            piece = {**values, variable: whole[start : start + _PIECE]}
+            spent = self._bound(piece, spent)
+            result += program.execute(piece)
+        return result
+
+    def _bound(self, values: dict[str, Any], spent: float = 0.0) -> float:
+        """The nanoseconds that these values may cost, and those spent before.
+
+        Raises:
+            TooMuch: they are too many.
+        """
         sizes = {variable: measure(value) for variable, value in values.items()}
-        total = conversion(list(sizes.values()))
+        total = spent + conversion(list(sizes.values()))
         analysis = self._analysis
         if analysis.plain and total * len(analysis.parts) ** 2 < MAX_WORK:
-            return  # neither loop nor pattern: at most, each part copies all values once for each part
+            return total  # neither loop nor pattern: at most, each part copies all values once for each part
         missing = Size(0.0, 0.0, 0.0)  # never evaluated beyond its name
         by_span = {span: sizes.get(variable, missing) for span, variable in analysis.spans.items()}
-        bound(analysis.tree, lambda node: by_span.get((node.start, node.end)), analysis.patterns)
+        return bound(
+            analysis.tree, lambda node: by_span.get((node.start, node.end)), analysis.patterns, total
+        )
 
     def _translated(self, error: Exception, missing: Mapping[str, str]) -> ExpressionError:
         text = str(error)
