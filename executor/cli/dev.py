@@ -54,7 +54,7 @@ def dev(ingest_port: int) -> None:
 
 @contextlib.contextmanager
 def until_signalled() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; while nobody waits for it, KeyboardInterrupt is raised instead."""
+    """An event that SIGINT and SIGTERM set; while nobody waits for it, they raise KeyboardInterrupt."""
     signalled = _Awaited()
     before = {number: signal.signal(number, signalled.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -191,7 +191,7 @@ class Supervisor:
             process.deaths = 0 if now - process.started_at > STEADY else process.deaths + 1
             pause = min(0.1 * 2**process.deaths, 10.0)
             process.restart_at = now + pause
-            self._say(f"{process.name} ended; it is started again in {pause:.1f} s (see {process.log})")
+            self._say(f"{process.name} ended; it is started again in {pause:.1f} s")
         elif now >= process.restart_at:
             with contextlib.suppress(OSError):  # no memory for a process, say: the next look tries again
                 self._start(process)
