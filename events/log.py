@@ -135,7 +135,7 @@ async def deliveries(database: Database, *, limit: int = 20, before: UUID | None
             received.c.recorded_at,
             tables.source.c.slug,
             received.c.metadata["event_type"].astext.label("event_type"),
-            func.octet_length(received.c.body).label("size"),
+            func.coalesce(received.c.metadata["size"].as_integer(), func.octet_length(received.c.body)).label("size"),
             runs.label("runs"),
             outcome.label("outcome"),
         )

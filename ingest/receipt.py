@@ -51,6 +51,7 @@ def metadata_of(
         "source": source,
         "event_type": identity.event_type,
         "method": incoming.method,
+        "size": len(incoming.body),
     }
     if identity.delivery_id is not None:
         facts["delivery_id"] = identity.delivery_id
