@@ -15,11 +15,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import asyncpg
+import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from events.errors import BadRow, ConfigError, HeadraceError, OutcomeUnknown, Unavailable
 from events.ids import Clock
+
+_log = structlog.get_logger(__name__)
 
 Role = Literal["ingest", "worker", "relay", "operator"]
 
@@ -42,7 +45,7 @@ _NOT_DONE = (
 )
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 # The connection went away while we waited for an answer: a commit may have happened.
-_UNKNOWN = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError)
+_UNKNOWN = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 async def _no_reset(_connection: object) -> None:
@@ -121,6 +124,15 @@ class Database:
             )
         await self.measure_clock()
 
+    async def open_patiently(self) -> None:
+        """`open`, however long the server takes to be there; a warning every second until then."""
+        while True:
+            try:
+                return await self.open()
+            except Unavailable as error:
+                _log.warning("database.waiting", role=self.role, error=str(error))
+                await asyncio.sleep(1)
+
     async def measure_clock(self) -> None:
         """Sets the clock's offset from three round trips, the quickest of which counts."""
         best = (float("inf"), 0.0)
@@ -138,7 +150,11 @@ class Database:
             raise Unavailable("the database is not open")
         with translated():
             async with self._pool.acquire(timeout=self._timeout) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.InternalClientError:  # a server that shuts down can leave the protocol in between
+                    connection.terminate()
+                    raise
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Rows of one statement in its own transaction."""

@@ -15,10 +15,11 @@ import msgspec
 import structlog
 from litestar import Litestar, Response, asgi, get
 
+from events import faults
 from events.database import Database
 from events.deliveries import DeliveryWriter
 from events.doorbell import Doorbell, broker_for
-from events.errors import HeadraceError, Unavailable
+from events.errors import HeadraceError
 from events.journal import Journal
 from events.secretbox import SecretBox
 from events.settings import Settings
@@ -45,6 +46,7 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
 
     async def write(batch: Sequence[Receipt]) -> Sequence[Appended]:
         appended = await writer.write(batch)
+        faults.point("ingest.batch_committed")
         with _doorbell_span(telemetry, batch) as span:
             doorbell.ring(DELIVERY_QUEUE, span.traceparent)
         return appended
@@ -122,11 +124,5 @@ def _doorbell_span(telemetry: Telemetry, batch: Sequence[Receipt]) -> Span:
 
 async def _open(database: Database, catalogue: Catalogue) -> None:
     """Connects, however long that takes, then follows the definitions."""
-    while True:
-        try:
-            await database.open()
-            break
-        except Unavailable as error:
-            _log.warning("ingest.waiting_for_database", error=str(error))
-            await asyncio.sleep(1)
+    await database.open_patiently()
     await catalogue.follow()

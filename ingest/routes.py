@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import structlog
 
 from events import faults
-from events.errors import BadRow, HeadraceError
+from events.errors import HeadraceError, Unavailable
 from events.ids import Clock, uuid7
 from events.journal import Journal
 from events.telemetry import Span, Telemetry
@@ -85,7 +85,7 @@ class Door:
             return
         except TooLarge:
             reply = _TOO_LARGE
-        except HeadraceError as error:
+        except Exception as error:  # whatever keeps it out of the log is no reason to lose it: the sender comes again
             reply = _not_stored(slug, error)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -163,10 +163,15 @@ class Door:
                 assert_never(impossible)
 
 
-def _not_stored(slug: str, error: HeadraceError) -> Reply:
+def _not_stored(slug: str, error: Exception) -> Reply:
     """Whatever kept it out of the log: the sender must send it again."""
-    level = _log.error if isinstance(error, BadRow) else _log.warning
-    level("delivery.not_stored", source=slug, error=str(error))
+    match error:
+        case Unavailable():
+            _log.warning("delivery.not_stored", source=slug, error=str(error))
+        case HeadraceError():
+            _log.error("delivery.not_stored", source=slug, error=str(error))
+        case _:
+            _log.error("delivery.not_stored", source=slug, exc_info=error)
     return _TRY_AGAIN
 
 

@@ -159,13 +159,7 @@ async def _relay(settings: Settings) -> None:
 
 
 async def _run(relay: Relay, database: Database) -> None:
-    while True:
-        try:
-            await database.open()
-            break
-        except Unavailable as error:
-            _log.warning("relay.waiting_for_database", error=str(error))
-            await asyncio.sleep(1)
+    await database.open_patiently()
     _log.info("relay.started")
     await relay.run()
 

@@ -73,7 +73,9 @@ class WorkerProcess:
 
         Raises:
             ConfigError: the settings or the node modules cannot work.
-            Unavailable: PostgreSQL does not answer. (Redis may be away: its consumers try again by themselves.)
+            HeadraceError: the database is not what it should be.
+
+        PostgreSQL and Redis may be away: it waits for the one, and for the other Dramatiq's consumers do.
         """
         self._thread.start()
         self._engine = self._in_loop(self._compose())
@@ -115,7 +117,7 @@ class WorkerProcess:
     async def _compose(self) -> Engine:
         settings, database = self._settings, self._database
         registry = Registry.load(settings.node_modules)
-        await database.open()
+        await database.open_patiently()
         owner = f"{socket.gethostname()}:{os.getpid()}"
         work = WorkList(database, owner=owner, lease=settings.lease)
         writer = RunWriter(database, owner=owner, lease=settings.lease)
