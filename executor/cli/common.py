@@ -18,7 +18,7 @@ import msgspec
 import rich_click as click
 
 from events.database import Database
-from events.errors import ConfigError
+from events.errors import ConfigError, Unavailable
 from events.settings import Settings, load_settings
 
 
@@ -44,7 +44,10 @@ async def operator(settings: Settings) -> AsyncIterator[Database]:
     """
     database = Database(settings.database_url, "operator", timeout=10.0)
     try:
-        await database.open()
+        try:
+            await database.open()
+        except Unavailable as error:
+            raise Unavailable(f"{error}; is PostgreSQL running? (`headrace dev` starts one)") from error
         yield database
     finally:
         await database.close()

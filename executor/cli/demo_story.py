@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,13 +14,12 @@ import redis
 from events import log
 from events.audit import held_by, work_left
 from events.database import Database
-from events.doorbell import broker_for, ring_now
 from events.replay import outcome, replay
 from events.settings import Settings
-from events.types import REPLAY_QUEUE
 from executor.cli.common import operator
 from executor.cli.machine import Machine
 from executor.cli.payloads import Payload, own_payloads
+from executor.cli.replay import ring
 from executor.cli.senders import sender_for
 from executor.cli.sending import Delivery, Tally, send_all
 from ingest.definition import SourceDefinition
@@ -147,8 +145,7 @@ class Demo:
         self.at = "replaying a run"
         runs = await log.runs(database, limit=1, workflow="order-paid")
         asked = await replay(database, runs[0].id, actor="demo", reason="to show that it can be done again")
-        with contextlib.suppress(redis.RedisError):
-            await asyncio.to_thread(ring_now, broker_for(self._settings.redis_url, []), REPLAY_QUEUE)
+        await asyncio.to_thread(ring, self._settings.redis_url)
         while (came := await outcome(database, asked)) is None:  # noqa: ASYNC110 - another process does it
             await asyncio.sleep(0.05)
         again = msgspec.convert(came["runs"], list[dict[str, str]])

@@ -6,6 +6,7 @@ Only ids of new runs go to stdout, one per line; all else to stderr. Status 0 me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import socket
 import time
@@ -79,7 +80,7 @@ async def _replay(
     """What was asked for, and what its routing said; None if it was not routed in time."""
     async with operator(settings) as database:
         asked = await ask(database, id, actor=_actor(), reason=reason)
-        await asyncio.to_thread(_ring, settings.redis_url)
+        await asyncio.to_thread(ring, settings.redis_url)
         return asked, await _until_routed(database, asked, wait)
 
 
@@ -90,9 +91,11 @@ async def _until_routed(database: Database, asked: Replay, wait: float) -> dict[
     return came
 
 
-def _ring(redis_url: str) -> None:
+def ring(redis_url: str) -> None:
+    """Rings for replays; a dead Redis costs a note on stderr and some time."""
     try:
-        ring_now(broker_for(redis_url, []), REPLAY_QUEUE)
+        with contextlib.closing(broker_for(redis_url, [])) as broker:
+            ring_now(broker, REPLAY_QUEUE)
     except (redis.RedisError, OSError) as error:
         click.echo(f"headrace: no doorbell ({error}); the relay rings when Redis is back", err=True)
 

@@ -1,0 +1,169 @@
+"""What people are shown: aligned, short, and nothing that their terminal would obey."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from events.log import OpenWork, RunSummary
+from events.types import Event
+from executor.cli.common import size, span, table
+from executor.cli.histories import DeliveryHistory, RunHistory, body_document, delivery_document
+from executor.cli.listings import SHORT, delivery_text, printable, run_text, shortened
+
+DELIVERY, RUN, REPLAY = (UUID(int=0x019A_0000_0000_7000_8000_0000_0000_0000 + n) for n in range(3))
+
+
+def _event(stream: UUID, version: int, type: str, at: float, said: object) -> Event:
+    return Event(stream_id=stream, version=version, type=type, recorded_at=at, body=msgspec.json.encode(said))
+
+
+def _delivery() -> DeliveryHistory:
+    receipt = Event(
+        stream_id=DELIVERY,
+        version=0,
+        type="delivery.received",
+        recorded_at=1000.0,
+        metadata={"source": "shop", "event_type": "order.paid", "delivery_id": "d-1", "method": "POST"},
+        headers=b"x-a: 1\r\nx-evil: \x1b[2J",
+        body=b'{"order": "A-1"}',
+    )
+    runs = [{"id": str(RUN), "workflow": "bill"}]
+    later = [
+        _event(DELIVERY, 1, "delivery.routed", 1000.5, {"item": str(DELIVERY), "runs": runs}),
+        _event(
+            DELIVERY,
+            2,
+            "delivery.replayed",
+            1060.0,
+            {"replay_id": str(REPLAY), "actor": "ann@desk", "reason": "lost it"},
+        ),
+        _event(DELIVERY, 3, "delivery.parked", 1061.0, {"item": str(REPLAY), "reason": "claimed 6 times"}),
+    ]
+    run = RunSummary(
+        id=RUN,
+        workflow="bill",
+        status="failed",
+        version=4,
+        delivery_id=DELIVERY,
+        replay_of=None,
+        started_at=1000.5,
+        ended_at=1002.0,
+        error="notify: http_5xx: 503",
+    )
+    work = OpenWork(
+        id=REPLAY,
+        kind="replay",
+        queue="high_priority",
+        due_in=4.0,
+        attempt=2,
+        owner=None,
+        only_workflow=None,
+        error="it broke",
+    )
+    return DeliveryHistory(receipt, later, [run], [work])
+
+
+def test_the_history_of_a_delivery_tells_all() -> None:
+    text = delivery_text(_delivery(), headers=True, body=True)
+    assert text.startswith(f"delivery {DELIVERY}: routed\n")
+    for part in (
+        "source       shop",
+        "delivery id  d-1",
+        "request      POST, 16 bytes",
+        "+0.500 s  routed to 1 run",
+        f"{RUN}  bill  failed after 1.5 s: notify: http_5xx: 503",
+        f"+60.000 s  replay asked for by ann@desk: lost it (replay {REPLAY})",
+        "parked: claimed 6 times",
+        "replay is due in 4.0 s on high_priority, attempt 2, last error: it broke",
+        "x-a: 1",
+        '{"order": "A-1"}',
+    ):
+        assert part in text
+    assert "\x1b" not in text
+
+
+def test_headers_and_body_are_in_the_document_only_when_asked_for() -> None:
+    document = delivery_document(_delivery(), headers=False, body=False)
+    assert set(document) == {"id", "received_at", "state", "size", "metadata", "events", "runs", "work"}
+    document = delivery_document(_delivery(), headers=True, body=True)
+    assert document["body"] == {"json": {"order": "A-1"}}
+    assert document["headers"][0] == ("x-a", "1")
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [(b"[1]", {"json": [1]}), (b"plain", {"text": "plain"}), (b"\xff\x00", {"base64": "/wA="})],
+)
+def test_a_body_is_shown_in_the_form_that_loses_nothing(body: bytes, document: object) -> None:
+    assert body_document(body) == document
+
+
+def test_the_history_of_a_run_tells_every_attempt() -> None:
+    history = _delivery()
+    events = [
+        _event(RUN, 0, "run.started", 1000.5, {"workflow": "bill", "workflow_hash": "ab" * 32}),
+        _event(
+            RUN,
+            1,
+            "node.completed",
+            1000.6,
+            {"node": "fetch", "attempt": 1, "seconds": 0.1, "output": {"a": 1}},
+        ),
+        _event(
+            RUN,
+            2,
+            "node.failed",
+            1001.0,
+            {
+                "node": "notify",
+                "attempt": 1,
+                "seconds": 0.4,
+                "kind": "http_5xx",
+                "message": "503",
+                "retry_at": 1002.0,
+            },
+        ),
+        _event(RUN, 3, "node.skipped", 1002.0, {"node": "thank", "reason": "needs notify, which failed"}),
+        _event(RUN, 4, "run.failed", 1002.0, {"error": "notify: http_5xx: 503"}),
+    ]
+    text = run_text(RunHistory(history.runs[0], events, []))
+    for part in (
+        f"run {RUN} of bill: failed",
+        "version abababababababab",
+        '+0.100 s  fetch: completed (attempt 1, 100 ms) {"a":1}',
+        "notify: failed (attempt 1, 400 ms) http_5xx: 503; again at ",
+        "thank: skipped: needs notify, which failed",
+        "failed: notify: http_5xx: 503",
+    ):
+        assert part in text
+    assert "still to do" not in text
+
+
+def test_long_values_are_cut_and_say_so() -> None:
+    assert shortened("a b\n c") == "a b c"
+    assert len(shortened("x" * 500)) == SHORT
+    assert shortened({"key": "x" * 500}).endswith("…")
+    assert printable("a\x1b[31m\tb\n") == "a\ufffd[31m\tb\n"
+
+
+def test_tables_align_and_numbers_go_to_the_right() -> None:
+    assert table(["NAME", "N"], [("a", 5), ("bcdef", 1200)]).splitlines() == [
+        "NAME       N",
+        "a          5",
+        "bcdef  1,200",
+    ]
+    assert table(["A", "B"], [("x", None)]).splitlines()[1] == "x  -"
+
+
+def test_lengths_and_sizes_have_a_fitting_unit() -> None:
+    assert [span(s) for s in (0.0123, 3.21, 90, 7200, 200_000)] == [
+        "12 ms",
+        "3.2 s",
+        "1.5 min",
+        "2.0 h",
+        "2.3 d",
+    ]
+    assert [size(n) for n in (312, 7300, 2 << 20)] == ["312 B", "7.1 KB", "2.0 MB"]
