@@ -1,4 +1,4 @@
-"""`headrace demo` and `headrace dev` as they are typed: what the screen says is so, and nothing stays behind."""
+"""`headrace demo` and `headrace dev` as they are typed: what they say is so, and nothing stays behind."""
 
 from __future__ import annotations
 
