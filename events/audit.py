@@ -73,9 +73,7 @@ async def history(database: Database) -> History:
     events: dict[UUID, list[tuple[str, dict[str, Any]]]] = {}
     for id, type, codec, body in await database.fetch(_OF_RUNS):
         events.setdefault(id, []).append((type, msgspec.json.decode(unpack(codec, body))))
-    nodes = Counter(
-        (id, said["node"]) for id, run in events.items() for type, said in run if type == "node.completed"
-    )
+    nodes = Counter((id, said["node"]) for id, run in events.items() for type, said in run if type == "node.completed")
     return History([_run(id, run) for id, run in events.items()], sum(count > 1 for count in nodes.values()))
 
 
@@ -86,9 +84,7 @@ async def work_left(database: Database) -> int:
 
 async def held_by(database: Database, pid: int) -> int:
     """How many work items a process of this machine holds, or held when it died."""
-    return int(
-        await database.fetchval("SELECT count(*) FROM work_item WHERE owner LIKE '%:' || $1", str(pid))
-    )
+    return int(await database.fetchval("SELECT count(*) FROM work_item WHERE owner LIKE '%:' || $1", str(pid)))
 
 
 def _run(id: UUID, events: list[tuple[str, dict[str, Any]]]) -> StartedRun:

@@ -1,8 +1,8 @@
-"""How bodies are kept: as they came, or zstd-compressed where that is shorter, with a number beside them that says which.
+"""How bodies are kept: as they came, or compressed with zstd where that is shorter; a number beside them says which.
 
-Compressed here and not by PostgreSQL: level 1 takes a GitHub webhook of 10 KB to a sixth in 20 µs, so that most rows fit
-into their page, the wire and the write-ahead log carry a sixth, and a server built without lz4 (the embedded one is) is as
-quick as one with it. Measured with 8 KB bodies, 64 in flight: 12,400 appends/s against 7,900 uncompressed (docs/benchmarks.md).
+Compressed here and not by PostgreSQL: level 1 takes a GitHub webhook of 10 KB to a sixth in 20 µs, so that most rows
+fit into their page, the wire and the write-ahead log carry a sixth, and a server built without lz4 (the embedded one
+is) is as quick as one with it. Measured with 8 KB bodies, 64 in flight: 12,400 appends/s against 7,900 uncompressed.
 """
 
 from __future__ import annotations

@@ -45,7 +45,13 @@ _NOT_DONE = (
 )
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 # The connection went away while we waited for an answer: a commit may have happened.
-_UNKNOWN = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+_UNKNOWN = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 async def _no_reset(_connection: object) -> None:
@@ -74,7 +80,9 @@ def translated() -> Iterator[None]:
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
         raise Unavailable(f"PostgreSQL refused the login: {error}; check database_url") from error
     except asyncpg.UndefinedTableError as error:
-        raise ConfigError("database", [f"schema: expected Headrace's tables, got: {error}; run `headrace migrate`"]) from error
+        raise ConfigError(
+            "database", [f"schema: expected Headrace's tables, got: {error}; run `headrace migrate`"]
+        ) from error
     except _UNKNOWN as error:
         raise OutcomeUnknown(f"the connection to PostgreSQL broke: {error or type(error).__name__}") from error
     except asyncpg.PostgresError as error:
@@ -111,7 +119,9 @@ class Database:
             ConfigError: there is no database_url, or the schema is not Headrace's.
         """
         if not self.url:
-            raise ConfigError("settings", ["database_url: expected postgresql://…, got nothing; set HEADRACE_DATABASE_URL"])
+            raise ConfigError(
+                "settings", ["database_url: expected postgresql://…, got nothing; set HEADRACE_DATABASE_URL"]
+            )
         with translated():
             self._pool = await asyncpg.create_pool(
                 self.url,

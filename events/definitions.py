@@ -55,7 +55,13 @@ async def sources(database: Database) -> list[SourceRow]:
     """All sources."""
     rows = await database.fetch("SELECT id, workspace_id, slug, definition, secrets FROM source")
     return [
-        SourceRow(row["id"], row["workspace_id"], row["slug"], msgspec.json.decode(row["definition"]), tuple(row["secrets"]))
+        SourceRow(
+            row["id"],
+            row["workspace_id"],
+            row["slug"],
+            msgspec.json.decode(row["definition"]),
+            tuple(row["secrets"]),
+        )
         for row in rows
     ]
 
@@ -77,7 +83,9 @@ async def workflow_version(database: Database, hash: bytes) -> WorkflowRow | Non
 async def endpoint(database: Database, name: str) -> EndpointRow | None:
     """An endpoint by its name."""
     rows = await database.fetch(
-        "SELECT name, url, secret FROM endpoint WHERE workspace_id = $1 AND name = $2", DEFAULT_WORKSPACE, name
+        "SELECT name, url, secret FROM endpoint WHERE workspace_id = $1 AND name = $2",
+        DEFAULT_WORKSPACE,
+        name,
     )
     return EndpointRow(*rows[0]) if rows else None
 
@@ -111,11 +119,15 @@ class Applying:
         """The id a source has or, when it is new, gets: a secret is sealed for it before it is stored."""
         found = await self._connection.scalar(select(tables.source.c.id).where(tables.source.c.slug == slug))
         if found is None:
-            statement = insert(tables.source).values(workspace_id=DEFAULT_WORKSPACE, slug=slug, definition={}, secrets=[])
+            statement = insert(tables.source).values(
+                workspace_id=DEFAULT_WORKSPACE, slug=slug, definition={}, secrets=[]
+            )
             found = await self._connection.scalar(statement.returning(tables.source.c.id))
         return int(found or 0)
 
-    async def source(self, id: int, slug: str, definition: dict[str, Any], sealed: list[bytes], *, same_secrets: bool) -> None:
+    async def source(
+        self, id: int, slug: str, definition: dict[str, Any], sealed: list[bytes], *, same_secrets: bool
+    ) -> None:
         """Stores a source. `same_secrets`: the stored ones open to the same values, so that nothing changes."""
         stored = (await self._connection.execute(select(tables.source).where(tables.source.c.id == id))).one()
         what = "added" if not stored.definition else "changed"
@@ -128,7 +140,9 @@ class Applying:
 
     async def stored_secrets(self, id: int) -> list[bytes]:
         """A source's sealed secrets as they stand."""
-        return list(await self._connection.scalar(select(tables.source.c.secrets).where(tables.source.c.id == id)) or [])
+        return list(
+            await self._connection.scalar(select(tables.source.c.secrets).where(tables.source.c.id == id)) or []
+        )
 
     async def stored_endpoint(self, name: str) -> EndpointRow | None:
         """An endpoint as it stands."""

@@ -29,7 +29,9 @@ class ConfigError(HeadraceError):
     def __init__(self, subject: str, faults: list[str]) -> None:
         self.subject = subject
         self.faults = faults
-        super().__init__("\n".join([f"{subject}: {len(faults)} fault{'s' * (len(faults) != 1)}", *("  " + f for f in faults)]))
+        super().__init__(
+            "\n".join([f"{subject}: {len(faults)} fault{'s' * (len(faults) != 1)}", *("  " + f for f in faults)])
+        )
 
 
 class Unavailable(HeadraceError):

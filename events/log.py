@@ -123,11 +123,17 @@ async def deliveries(database: Database, *, limit: int = 20, before: UUID | None
     received, later = tables.event, tables.event.alias("later")
     outcome = (
         select(func.max(later.c.type))  # delivery.routed > delivery.parked: a replay that was routed counts
-        .where(later.c.stream_id == received.c.stream_id, later.c.type.in_(["delivery.routed", "delivery.parked"]))
+        .where(
+            later.c.stream_id == received.c.stream_id,
+            later.c.type.in_(["delivery.routed", "delivery.parked"]),
+        )
         .scalar_subquery()
     )
     runs = (
-        select(func.count()).select_from(tables.run).where(tables.run.c.delivery_id == received.c.stream_id).scalar_subquery()
+        select(func.count())
+        .select_from(tables.run)
+        .where(tables.run.c.delivery_id == received.c.stream_id)
+        .scalar_subquery()
     )
     query = (
         select(
@@ -178,7 +184,11 @@ async def runs(
     """The newest runs first."""
     table = tables.run
     query = select(table)
-    for column, value in ((table.c.delivery_id, delivery_id), (table.c.status, status), (table.c.workflow, workflow)):
+    for column, value in (
+        (table.c.delivery_id, delivery_id),
+        (table.c.status, status),
+        (table.c.workflow, workflow),
+    ):
         if value is not None:
             query = query.where(column == value)
     return [_run(row) for row in await _page(database, query, table.c.id, limit, before)]

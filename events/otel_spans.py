@@ -50,9 +50,7 @@ class OtelTelemetry:
         ours = {"service.name": service, "service.version": _version()}
         self._exporter = Exporter(endpoint)
         self._provider = TracerProvider(
-            resource=Resource.create(ours).merge(
-                OTELResourceDetector().detect()
-            ),  # the operator's word is last
+            resource=Resource.create(ours).merge(OTELResourceDetector().detect()),  # the operator's word is last
             shutdown_on_exit=False,  # it would wait half a minute for a collector that is away
         )
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))

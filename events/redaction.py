@@ -111,9 +111,7 @@ class _Walk:
                 return "…"
             case Mapping():
                 return self.mapping(value, depth)
-            case [str() | bytes() as key, _] if looks_secret(
-                key if isinstance(key, str) else key.decode("latin-1")
-            ):
+            case [str() | bytes() as key, _] if looks_secret(key if isinstance(key, str) else key.decode("latin-1")):
                 return [self.value(key, depth + 1), REDACTED]  # a header, for instance
             case Sequence() | Set():
                 return self._sequence(value, depth)

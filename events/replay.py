@@ -65,7 +65,8 @@ async def replay(database: Database, id: UUID, *, actor: str, reason: str | None
 async def outcome(database: Database, asked: Replay) -> dict[str, object] | None:
     """What the routing of a replay said: the body of its `delivery.routed` or `delivery.parked`, None until then."""
     rows = await database.fetch(
-        "SELECT codec, body FROM event WHERE stream_id = $1 AND type IN ('delivery.routed', 'delivery.parked') ORDER BY version",
+        "SELECT codec, body FROM event "
+        "WHERE stream_id = $1 AND type IN ('delivery.routed', 'delivery.parked') ORDER BY version",
         asked.delivery_id,
     )
     for row in rows:

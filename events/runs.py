@@ -121,7 +121,8 @@ held AS MATERIALIZED (
   SELECT w.id FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w),
 noted AS (
   INSERT INTO event (stream_id, version, workspace_id, type, body)
-  SELECT i.delivery_id, 1 + (SELECT version FROM event e WHERE e.stream_id = i.delivery_id ORDER BY version DESC LIMIT 1),
+  SELECT i.delivery_id,
+    1 + (SELECT version FROM event e WHERE e.stream_id = i.delivery_id ORDER BY version DESC LIMIT 1),
     i.workspace_id, i.type, i.body
   FROM input i JOIN held h ON h.id = i.id),
 done AS (DELETE FROM work_item w USING held h WHERE w.id = h.id),

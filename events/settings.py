@@ -2,14 +2,13 @@
 
 Sources, later ones win: the defaults below, a TOML file (`HEADRACE_CONFIG`, else `headrace.toml`, else the
 `.headrace/dev.toml` that `headrace dev` writes), then environment variables `HEADRACE_<NAME>`. A variable
-`HEADRACE_<NAME>_FILE` names a file that holds the value (container secrets). All faults are reported at once; an unknown
-name is a fault. All times are seconds as float; files may say `30s`, `5m`, `24h`; sizes may say `25MB`.
+`HEADRACE_<NAME>_FILE` names a file that holds the value (container secrets). All faults are reported at once; an
+unknown name is a fault. All times are seconds as float; files may say `30s`, `5m`, `24h`; sizes may say `25MB`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     state_redis_url: str = "redis://127.0.0.1:6379/1"
     """Snapshots; another server or another database than `redis_url`."""
     secret_key: str = ""
-    """32 random bytes in base64: encrypts the secrets of sources and endpoints at rest. Required once one has a secret."""
+    """32 random bytes in base64: encrypts the secrets of sources and endpoints at rest. Required once one has any."""
     ingest_password: str = ""
     """For `headrace migrate`, as the next three: with it the role headrace_ingest may log in from then on."""
     worker_password: str = ""
@@ -86,7 +85,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 _DURATIONS = {"lease", "drain_grace", "relay_poll"}
 _SIZES = {"body_limit"}
 _RESERVED = {"config"}  # names the file itself
-_POSITIVE = ("body_limit", "append_queue", "lease", "concurrency", "max_recoveries", "relay_poll", "node_processes", "partition_weeks")
+_POSITIVE = (
+    "body_limit",
+    "append_queue",
+    "lease",
+    "concurrency",
+    "max_recoveries",
+    "relay_poll",
+    "node_processes",
+    "partition_weeks",
+)
 _CHOICES = {"log_format": ("auto", "json", "console"), "log_level": ("debug", "info", "warning", "error")}
 
 

@@ -5,7 +5,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, Column, DateTime, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Uuid
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Uuid,
+)
 from sqlalchemy import BigInteger as Bigint
 from sqlalchemy.dialects.postgresql import JSONB
 

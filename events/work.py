@@ -44,10 +44,12 @@ taken AS (
     seen_version = p.version
   FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
   RETURNING w.*)
-SELECT (SELECT epoch FROM config) AS epoch, t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
+SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
+  (SELECT epoch FROM config) AS epoch,
   e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
 FROM taken t LEFT JOIN event e ON e.version = 0
-  AND e.stream_id = CASE WHEN t.kind = {Kind.RUN:d} THEN (SELECT delivery_id FROM run r WHERE r.id = t.id) ELSE t.stream_id END
+  AND e.stream_id = CASE t.kind
+    WHEN {Kind.RUN:d} THEN (SELECT delivery_id FROM run r WHERE r.id = t.id) ELSE t.stream_id END
 ORDER BY t.id
 """
 _LOCKED = """
@@ -113,7 +115,7 @@ class WorkList:
 
 
 async def next_due(database: Database, queues: Sequence[str]) -> dict[str, float]:
-    """Per queue, in how many seconds its next item is due; negative when it is overdue. A queue without items is left out."""
+    """Per queue with any items, in how many seconds the next one is due; negative when it is overdue."""
     rows = await database.fetch(_NEXT_DUE, list(queues))
     return {row["queue"]: row["due_at"].timestamp() - row["now"] for row in rows if row["due_at"] is not None}
 

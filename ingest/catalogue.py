@@ -88,9 +88,7 @@ class Catalogue:
         """
         epoch = await definitions.epoch(self._database)
         if epoch != self._epoch:
-            self._sources = {
-                row.slug: self._compile(row) for row in await definitions.sources(self._database)
-            }
+            self._sources = {row.slug: self._compile(row) for row in await definitions.sources(self._database)}
             self._epoch = epoch
 
     async def follow(self) -> None:

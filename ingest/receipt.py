@@ -43,9 +43,7 @@ def traceparent_of(headers: Mapping[bytes, bytes]) -> str | None:
     return value.decode() if value is not None and _TRACEPARENT.fullmatch(value) else None
 
 
-def metadata_of(
-    source: str, incoming: Incoming, identity: Identity, secret: int, traceparent: str | None
-) -> str:
+def metadata_of(source: str, incoming: Incoming, identity: Identity, secret: int, traceparent: str | None) -> str:
     """The facts about a delivery as JSON text: only what is there."""
     facts: dict[str, object] = {
         "source": source,

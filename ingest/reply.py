@@ -16,9 +16,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def _reply(status: int, body: bytes, more: list[tuple[bytes, bytes]]) -> Reply:
-    return Reply(
-        status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *more], body
-    )
+    return Reply(status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *more], body)
 
 
 def accepted(id: UUID, duplicate: bytes) -> Reply:

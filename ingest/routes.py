@@ -37,7 +37,12 @@ _SPAN = "POST /in/{source}"
 _REQUEST = {"http.request.method": "POST", "http.route": "/in/{source}"}
 _NOT_POST = problem(405, "method", "expected POST", [(b"allow", b"POST")])
 _UNKNOWN = problem(404, "source", "no source has this name; `headrace apply` makes one")
-_TOO_LARGE = problem(413, "body", "the body is larger than this service accepts; nothing was stored")
+_TOO_LARGE = problem(
+    413,
+    "body",
+    "the body is larger than this service accepts; nothing was stored",
+    [(b"connection", b"close")],  # the rest of it is not even read
+)
 _TRY_AGAIN = problem(
     503,
     "log",
@@ -107,9 +112,7 @@ class Door:
             span.set("http.response.status_code", reply.status)
             return reply
 
-    async def _store(
-        self, source: Source, incoming: Incoming, raw: list[tuple[bytes, bytes]], span: Span
-    ) -> Reply:
+    async def _store(self, source: Source, incoming: Incoming, raw: list[tuple[bytes, bytes]], span: Span) -> Reply:
         match source.compiled.verify(incoming, self._clock.now()):
             case Refused(reason):
                 span.set("headrace.refused", reason)
@@ -190,9 +193,7 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int) 
     if content_length is not None and content_length.isdigit() and int(content_length) > limit:
         raise TooLarge
     message = await receive()
-    if message["type"] == "http.request" and not message.get(
-        "more_body", False
-    ):  # most bodies come in one piece
+    if message["type"] == "http.request" and not message.get("more_body", False):  # most bodies come in one piece
         body: bytes = message.get("body", b"")
         if len(body) > limit:
             raise TooLarge

@@ -88,9 +88,7 @@ def resolve_secret(reference: SecretRef, environ: Mapping[str, str]) -> str:
         case Written():
             text_or_none = reference.text()
             if text_or_none is None:
-                raise ValueError(
-                    "expected the secret as it was written, got a stored definition, which has none"
-                )
+                raise ValueError("expected the secret as it was written, got a stored definition, which has none")
             return text_or_none
         case _:
             assert_never(reference)
@@ -105,9 +103,7 @@ def compile_source(definition: SourceDefinition, secrets: list[bytes]) -> Compil
     preset = PRESETS.get(definition.preset)
     scheme = scheme_of(definition)
     if preset is None or scheme is None:
-        return CompiledSource(
-            definition, refuse_all("the source's preset is unknown"), compile_identity((), ())
-        )
+        return CompiledSource(definition, refuse_all("the source's preset is unknown"), compile_identity((), ()))
     if isinstance(scheme, Unsigned) and definition.preset != "none":
         return CompiledSource(definition, refuse_all("the source has no scheme"), compile_identity((), ()))
     try:
@@ -117,7 +113,5 @@ def compile_source(definition: SourceDefinition, secrets: list[bytes]) -> Compil
             signed_headers(scheme),
         )
     except ValueError:
-        return CompiledSource(
-            definition, refuse_all("the source's id is not usable"), compile_identity((), ())
-        )
+        return CompiledSource(definition, refuse_all("the source's id is not usable"), compile_identity((), ()))
     return CompiledSource(definition, compile_scheme(scheme, secrets, definition.url), identify)

@@ -31,7 +31,10 @@ async def upgrade_async(database_url: str, role_passwords: dict[str, str] | None
             may log in. Without one a role can only be taken on by a member (GRANT headrace_ingest TO your_login).
     """
     scheme, _, rest = database_url.partition("://")
-    engine = create_async_engine(f"{scheme.replace('postgres', 'postgresql', 1) if scheme == 'postgres' else scheme}+asyncpg://{rest}", poolclass=NullPool)
+    engine = create_async_engine(
+        f"{scheme.replace('postgres', 'postgresql', 1) if scheme == 'postgres' else scheme}+asyncpg://{rest}",
+        poolclass=NullPool,
+    )
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -39,7 +42,9 @@ async def upgrade_async(database_url: str, role_passwords: dict[str, str] | None
             for role, password in (role_passwords or {}).items():
                 # DDL takes no parameters; quote_literal makes the server build the statement.
                 statement = await connection.scalar(
-                    text("SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', CAST(:role AS text), CAST(:password AS text))"),
+                    text(
+                        "SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', CAST(:role AS text), CAST(:password AS text))"
+                    ),
                     {"role": f"headrace_{role}", "password": password},
                 )
                 await connection.execute(text(str(statement).replace(":", "\\:")))

@@ -45,7 +45,7 @@ async def deadly(context: NodeContext, path: str, deadly: bool) -> None:
 async def until_file(context: NodeContext, path: str, file: str) -> None:
     """Waits until a file exists."""
     note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
-    while not Path(file).exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+    while not Path(file).exists():
         await asyncio.sleep(0.02)
 
 

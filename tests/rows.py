@@ -16,7 +16,9 @@ from events.work import WorkList
 _numbers = itertools.count()
 
 
-def receipt(key: str | None = None, *, body: bytes = b"{}", source_id: int = 1, metadata: str = '{"source":"s"}') -> Receipt:
+def receipt(
+    key: str | None = None, *, body: bytes = b"{}", source_id: int = 1, metadata: str = '{"source":"s"}'
+) -> Receipt:
     """A receipt; without a key it is like no other."""
     name = key if key is not None else f"unique {next(_numbers)}"
     return Receipt(uuid7(time.time()), 1, source_id, dedup_key(name.encode()), metadata, b"a: b", body)

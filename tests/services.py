@@ -79,9 +79,7 @@ class Services:
         self._cleanup.close()
 
     def _origin(self, given: str) -> str:
-        return (
-            "the environment" if given else "a container" if self._engine_answers else "the embedded server"
-        )
+        return "the environment" if given else "a container" if self._engine_answers else "the embedded server"
 
     @cached_property
     def _engine_answers(self) -> bool:
@@ -192,9 +190,7 @@ def _answers(engine: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX if address.scheme == "unix" else socket.AF_INET) as connection:
             connection.settimeout(2)
-            connection.connect(
-                address.path if address.scheme == "unix" else (address.hostname, address.port or 2375)
-            )
+            connection.connect(address.path if address.scheme == "unix" else (address.hostname, address.port or 2375))
             connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
             return b" 200 " in connection.recv(64)
     except OSError:

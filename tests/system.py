@@ -1,7 +1,7 @@
 """A whole Headrace for tests: real processes on a fresh database, faults where a test wants them.
 
-    system.ingest(); worker = system.worker(faults="run.commit.after@2=kill"); system.relay()
-    await system.apply(WORKFLOW); await system.post(b"{}"); await system.until_quiet()
+system.ingest(); worker = system.worker(faults="run.commit.after@2=kill"); system.relay()
+await system.apply(WORKFLOW); await system.post(b"{}"); await system.until_quiet()
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class System:
         self.directory = directory
         self.record = directory / "record.txt"
         self.database = Database(database_url, "operator")
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "OTEL_"))} | {
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "OTEL_"))
+        } | {
             "HEADRACE_DATABASE_URL": database_url,
             "HEADRACE_REDIS_URL": redis_urls[0],
             "HEADRACE_STATE_REDIS_URL": redis_urls[1],
@@ -67,7 +69,11 @@ class System:
         await self.database.close()
 
     def process(self, name: str, *command: str, faults: str = "", more: Mapping[str, str] = {}) -> Process:
-        process = Process(self.directory / f"{name}-{len(self._processes)}.log", [faults, *command], self.environment | dict(more))
+        process = Process(
+            self.directory / f"{name}-{len(self._processes)}.log",
+            [faults, *command],
+            self.environment | dict(more),
+        )
         self._processes.append(process)
         return process
 
@@ -95,11 +101,19 @@ class System:
         async with Applying(self.database) as applying:
             id = await applying.source_id(document["source"])
             sealed = SecretBox(SECRET_KEY).seal(SECRET.encode(), f"source/{id}")
-            await applying.source(id, document["source"], msgspec.to_builtins(parse_source(document)), [sealed], same_secrets=False)
+            await applying.source(
+                id,
+                document["source"],
+                msgspec.to_builtins(parse_source(document)),
+                [sealed],
+                same_secrets=False,
+            )
             for workflow in workflows:
                 await applying.workflow(workflow["workflow"], content_hash(workflow), workflow)
 
-    async def post(self, body: bytes = b"{}", *, event: str = "push", id: str | None = None, url: str = "") -> httpx2.Response:
+    async def post(
+        self, body: bytes = b"{}", *, event: str = "push", id: str | None = None, url: str = ""
+    ) -> httpx2.Response:
         """One signed webhook, sent once."""
         delivery = id or f"delivery-{time.monotonic_ns()}"
         headers = dict(sign("github", SECRET, event, delivery, body, time.time()))
@@ -115,7 +129,7 @@ class System:
         """Waits until the work list is empty."""
 
         async def quiet() -> bool:
-            return await self.database.fetchval("SELECT count(*) FROM work_item") == 0
+            return await self.count("SELECT count(*) FROM work_item") == 0
 
         await until(quiet, "the work list is empty", patience)
 
@@ -132,12 +146,23 @@ class System:
         assert await self.count("SELECT count(*) FROM event WHERE type = 'delivery.received'") == deliveries
         assert await self.count("SELECT count(*) FROM run WHERE status = $1", status) == deliveries
         assert await self.count("SELECT count(*) FROM run") == deliveries
-        completed = "SELECT count(*), count(DISTINCT (stream_id, convert_from(body, 'UTF8')::jsonb ->> 'node')) FROM event WHERE type = 'node.completed'"
-        total, distinct = (await self.database.fetch(completed))[0]
-        assert (total, distinct) == (deliveries * nodes, deliveries * nodes)
-        gaps = "SELECT count(*) FROM (SELECT stream_id FROM event GROUP BY stream_id HAVING max(version) + 1 <> count(*)) g"
-        assert await self.count(gaps) == 0
-        assert await self.count("SELECT count(*) FROM run r WHERE version <> (SELECT max(version) FROM event e WHERE e.stream_id = r.id)") == 0
+        for query, expected in (
+            ("SELECT count(*) FROM event WHERE type = 'node.completed'", deliveries * nodes),
+            (_DISTINCT_NODES, deliveries * nodes),
+            (_GAPS, 0),
+            (_WRONG_HEADS, 0),
+        ):
+            assert await self.count(query) == expected, query
+
+
+_DISTINCT_NODES = """
+SELECT count(DISTINCT (stream_id, convert_from(body, 'UTF8')::jsonb ->> 'node'))
+FROM event WHERE type = 'node.completed'
+"""
+_GAPS = "SELECT count(*) FROM (SELECT FROM event GROUP BY stream_id HAVING max(version) + 1 <> count(*)) AS gaps"
+_WRONG_HEADS = """
+SELECT count(*) FROM run WHERE version <> (SELECT max(version) FROM event WHERE stream_id = run.id)
+"""
 
 
 class Process:
@@ -146,7 +171,9 @@ class Process:
     def __init__(self, log: Path, arguments: list[str], environment: dict[str, str]) -> None:
         self.log = log
         with open(log, "wb") as out:
-            self._child = subprocess.Popen([sys.executable, "-m", "tests.faulty", *arguments], stdout=out, stderr=out, env=environment)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "tests.faulty", *arguments], stdout=out, stderr=out, env=environment
+            )
 
     @property
     def pid(self) -> int:
@@ -211,5 +238,7 @@ def chain(path: Path, *names: str, uses: str = "test.record", **more: Any) -> di
     """A workflow of nodes one after another."""
     nodes: dict[str, Any] = {}
     for name in names:
-        nodes[name] = {"uses": uses, "with": {"path": str(path), **more}} | ({"needs": [list(nodes)[-1]]} if nodes else {})
+        nodes[name] = {"uses": uses, "with": {"path": str(path), **more}} | (
+            {"needs": [list(nodes)[-1]]} if nodes else {}
+        )
     return {"workflow": "chain", "on": [{"source": "hub"}], "nodes": nodes}

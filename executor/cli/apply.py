@@ -35,9 +35,7 @@ from executor.engine.registry import Registry
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE…|DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--json", "as_json", is_flag=True, help="One line of JSON for each definition: kind, name, what."
-)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each definition: kind, name, what.")
 def apply(paths: Sequence[Path], as_json: bool) -> None:
     """Make sources, endpoints and workflows what these YAML files say.
 

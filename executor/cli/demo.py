@@ -39,9 +39,7 @@ LEASE = 3
 
 
 @click.command()
-@click.option(
-    "--count", type=click.IntRange(10, 100_000), default=200, show_default=True, help="How many webhooks."
-)
+@click.option("--count", type=click.IntRange(10, 100_000), default=200, show_default=True, help="How many webhooks.")
 def demo(count: int) -> None:
     """Watch webhooks survive a killed worker and a flushed Redis, then check every one."""
     began = time.monotonic()
@@ -54,9 +52,7 @@ def demo(count: int) -> None:
         Machine(directory / "demo", _say) as machine,
     ):
         port = free_port()
-        _say(
-            "starting PostgreSQL, Valkey, ingest, relay and a worker for each queue, in a temporary directory"
-        )
+        _say("starting PostgreSQL, Valkey, ingest, relay and a worker for each queue, in a temporary directory")
         settings = machine.start(
             {"ingest_port": port, "lease": LEASE, "relay_poll": 0.2, "egress_allow": ["127.0.0.0/8"]},
             _environ(os.environ),
@@ -95,9 +91,7 @@ def _too_long(limit: float, at: str) -> NoReturn:
 
 def _apply(settings: Settings, directory: Path, sink: str, secret: Mapping[str, str]) -> None:
     definitions = directory / "demo.yaml"
-    definitions.write_text(
-        DEFINITIONS.read_text(encoding="utf-8").replace("SINK/", f"{sink}/"), encoding="utf-8"
-    )
+    definitions.write_text(DEFINITIONS.read_text(encoding="utf-8").replace("SINK/", f"{sink}/"), encoding="utf-8")
     environ = {f"DEMO_{source.upper()}_SECRET": value for source, value in secret.items()}
     asyncio.run(apply_files(settings, [definitions], environ | {"DEMO_SINK_SECRET": secrets.token_hex(20)}))
 

@@ -57,11 +57,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def good(self) -> bool:
-        whole = (
-            self.sent == self.acknowledged
-            and self.finished_runs == self.expected_runs
-            and not self.failed_runs
-        )
+        whole = self.sent == self.acknowledged and self.finished_runs == self.expected_runs and not self.failed_runs
         return whole and self.lost == 0 and self.duplicated == 0 and self.replayed
 
     def line(self) -> str:

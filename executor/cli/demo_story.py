@@ -62,9 +62,7 @@ class Demo:
     async def tell(self) -> None:
         """Sends, kills, empties, waits, replays. Bound it in time from outside; `at` says how far it came."""
         self.at = f"sending ({self._count} webhooks)"
-        self._say(
-            f"sending {self._count} signed webhooks over HTTP, about {self._count / LASTS:.0f} a second"
-        )
+        self._say(f"sending {self._count} signed webhooks over HTTP, about {self._count / LASTS:.0f} a second")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send())
             group.create_task(self._disturb())
@@ -79,14 +77,10 @@ class Demo:
         share = {source: 0.5 if source == "shop" else 0.25 for source in SOURCES}
         async with asyncio.TaskGroup() as group:
             for source, payloads in deliveries.items():
-                make = sender_for(
-                    SourceDefinition(source=source, preset=SOURCES[source]), self._secret[source]
-                )
+                make = sender_for(SourceDefinition(source=source, preset=SOURCES[source]), self._secret[source])
                 done = self._noting(source)
                 rate = self._count * share[source] / LASTS
-                group.create_task(
-                    send_all(f"{self._url}/in/{source}", payloads, make, done, rate=rate, concurrency=8)
-                )
+                group.create_task(send_all(f"{self._url}/in/{source}", payloads, make, done, rate=rate, concurrency=8))
 
     def _deliveries(self) -> dict[str, list[Payload]]:
         """What each source sends."""

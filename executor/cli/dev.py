@@ -33,9 +33,7 @@ LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
 @click.command()
-@click.option(
-    "--ingest-port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="For ingest."
-)
+@click.option("--ingest-port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="For ingest.")
 def dev(ingest_port: int) -> None:
     """Run everything on this machine, until Ctrl-C; data stays in ./.headrace."""
     began = time.monotonic()

@@ -23,9 +23,7 @@ STATUSES = ("running", "waiting", "completed", "failed", "parked")
 _limit = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most."
 )
-_before = click.option(
-    "--before", type=Id(), help="Only those before this id: the last one of the page before."
-)
+_before = click.option("--before", type=Id(), help="Only those before this id: the last one of the page before.")
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, with stable field names.")
 
 
@@ -36,9 +34,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="As JSON, with stab
 @click.option("--headers", is_flag=True, help="With the headers of the request (credentials are not kept).")
 @click.option("--body", is_flag=True, help="With the body of the request.")
 @_json
-def events(
-    *, id: UUID | None, limit: int, before: UUID | None, headers: bool, body: bool, as_json: bool
-) -> None:
+def events(*, id: UUID | None, limit: int, before: UUID | None, headers: bool, body: bool, as_json: bool) -> None:
     """List the newest deliveries, or show all that happened to one."""
 
     async def show(database: Database) -> None:
@@ -96,16 +92,10 @@ async def _with_log(show: Any) -> None:
 
 
 async def _no_delivery(database: Database, id: UUID) -> NoReturn:
-    hint = (
-        f"it is a run: headrace runs {id}" if await log.run(database, id) else "`headrace events` lists them"
-    )
+    hint = f"it is a run: headrace runs {id}" if await log.run(database, id) else "`headrace events` lists them"
     raise NotFound(f"no delivery has the id {id}; {hint}")
 
 
 async def _no_run(database: Database, id: UUID) -> NoReturn:
-    hint = (
-        f"it is a delivery: headrace events {id}"
-        if await log.stream(database, id)
-        else "`headrace runs` lists them"
-    )
+    hint = f"it is a delivery: headrace events {id}" if await log.stream(database, id) else "`headrace runs` lists them"
     raise NotFound(f"no run has the id {id}; {hint}")

@@ -36,9 +36,7 @@ def show_deliveries(found: Sequence[DeliverySummary], as_json: bool) -> None:
         )
         for one in found
     ]
-    _show(
-        ["RECEIVED", "ID", "SOURCE", "TYPE", "SIZE", "RUNS", "STATE"], rows, found, "no deliveries", as_json
-    )
+    _show(["RECEIVED", "ID", "SOURCE", "TYPE", "SIZE", "RUNS", "STATE"], rows, found, "no deliveries", as_json)
 
 
 def show_runs(found: Sequence[RunSummary], as_json: bool) -> None:
@@ -55,9 +53,7 @@ def show_runs(found: Sequence[RunSummary], as_json: bool) -> None:
         )
         for one in found
     ]
-    _show(
-        ["STARTED", "ID", "WORKFLOW", "STATUS", "TOOK", "DELIVERY", "ERROR"], rows, found, "no runs", as_json
-    )
+    _show(["STARTED", "ID", "WORKFLOW", "STATUS", "TOOK", "DELIVERY", "ERROR"], rows, found, "no runs", as_json)
 
 
 def _show(
@@ -167,9 +163,7 @@ def _run_event(event: Event, said: dict[str, Any]) -> str:
         case "node.skipped":
             return f"{said['node']}: skipped: {shortened(said.get('reason', ''))}"
         case "run.failed" | "run.parked":
-            return (
-                f"{event.type.partition('.')[2]}: {shortened(said.get('error') or said.get('reason') or '')}"
-            )
+            return f"{event.type.partition('.')[2]}: {shortened(said.get('error') or said.get('reason') or '')}"
         case other:
             return other.removeprefix("run.")
 

@@ -77,9 +77,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
-            _log.info(
-                "ingest.listening", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            )
+            _log.info("ingest.listening", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

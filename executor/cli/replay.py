@@ -42,9 +42,7 @@ class _Duration(click.ParamType[float]):
 @click.command()
 @click.argument("id", type=Id())
 @click.option("--reason", metavar="TEXT", help="Why; it is kept in the delivery's history.")
-@click.option(
-    "--wait", type=_Duration(), default="10s", show_default=True, help="How long to wait for a worker."
-)
+@click.option("--wait", type=_Duration(), default="10s", show_default=True, help="How long to wait for a worker.")
 @click.option("--json", "as_json", is_flag=True, help="One document: id, delivery_id, runs, passed_over, …")
 def replay(id: UUID, reason: str | None, wait: float, as_json: bool) -> None:
     """Take a delivery, or a run, through its workflows again.

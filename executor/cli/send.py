@@ -27,22 +27,14 @@ from ingest.signing import SIGNABLE
 @click.command()
 @click.option("--source", required=True, metavar="SLUG", help="The source to send to.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
-@click.option(
-    "--rate", type=click.FloatRange(0.01), default=200.0, show_default=True, help="Per second, at most."
-)
+@click.option("--rate", type=click.FloatRange(0.01), default=200.0, show_default=True, help="Per second, at most.")
 @click.option("--url", help="Where ingest is.  [as settings say, http://127.0.0.1:8080]")
 @click.option(
     "--payloads", type=click.Path(path_type=Path), metavar="FILE|DIR", help="JSON lines (.gz too), or *.json."
 )
-@click.option(
-    "--secret", metavar="NAME|TEXT", help="An environment variable that holds it, or the secret itself."
-)
-@click.option(
-    "--preset", type=click.Choice(SIGNABLE), help="With --secret: how to sign.  [the source's name]"
-)
-@click.option(
-    "--event", metavar="TYPE", help="Only payloads of this event; sent as this type if there are none."
-)
+@click.option("--secret", metavar="NAME|TEXT", help="An environment variable that holds it, or the secret itself.")
+@click.option("--preset", type=click.Choice(SIGNABLE), help="With --secret: how to sign.  [the source's name]")
+@click.option("--event", metavar="TYPE", help="Only payloads of this event; sent as this type if there are none.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=16, show_default=True, help="At once.")
 @click.option("--json", "as_json", is_flag=True, help="The counts as one JSON document.")
 def send(
@@ -109,8 +101,7 @@ def _report(tally: Tally, seconds: float, as_json: bool) -> None:
     p50, p99 = tally.wait(0.50), tally.wait(0.99)
     if as_json:
         counts = {
-            name: getattr(tally, name)
-            for name in ("sent", "accepted", "duplicate", "refused", "failed", "retries")
+            name: getattr(tally, name) for name in ("sent", "accepted", "duplicate", "refused", "failed", "retries")
         }
         print_json({**counts, "seconds": seconds, "p50": p50, "p99": p99})
         return

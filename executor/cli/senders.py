@@ -49,16 +49,12 @@ def sender_for(definition: SourceDefinition, secret: str) -> Sign:
     scheme, preset = definition.verify, definition.preset
     if scheme is not None and not isinstance(scheme, Bearer):
         expected = f"one of {', '.join(SIGNABLE)}, or generic with a bearer token"
-        raise ConfigError(
-            "send", [f"source {definition.source}: expected {expected}, got a signature of its own"]
-        )
+        raise ConfigError("send", [f"source {definition.source}: expected {expected}, got a signature of its own"])
 
     def make(event: str, delivery_id: str, body: bytes, now: float) -> tuple[Headers, bytes]:
         if preset == "stripe":
             body = _with_id(body, delivery_id)
-        headers = (
-            sign(preset, secret, event, delivery_id, body, now) if scheme is None else _bearer(scheme, secret)
-        )
+        headers = sign(preset, secret, event, delivery_id, body, now) if scheme is None else _bearer(scheme, secret)
         if scheme is not None:
             headers += [("X-Delivery-Id", delivery_id), ("X-Event-Type", event)]
         for locator, value in ((definition.id, delivery_id), (definition.type, event)):

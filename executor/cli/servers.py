@@ -57,9 +57,7 @@ class Server:
         if not self._port and file.exists() and port_is_free(int(file.read_text())):
             self._port = int(file.read_text())
         if self._fixed and not port_is_free(self._port, _PORT_PATIENCE):
-            raise Unavailable(
-                f"{self.kind}: expected port {self._port} to be free, but something else listens there"
-            )
+            raise Unavailable(f"{self.kind}: expected port {self._port} to be free, but something else listens there")
         if not self._fixed and not (self._port and port_is_free(self._port)):
             self._port = free_port()
         write_private(file, str(self._port))

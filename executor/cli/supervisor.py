@@ -119,9 +119,7 @@ class Supervisor:
             self.config,
             "# Written at every start. `headrace` commands in this directory read it.\n" + "".join(lines),
         )
-        ours = {"HEADRACE_CONFIG"} | {
-            f"HEADRACE_{name.upper()}{end}" for name in settings for end in ("", "_FILE")
-        }
+        ours = {"HEADRACE_CONFIG"} | {f"HEADRACE_{name.upper()}{end}" for name in settings for end in ("", "_FILE")}
         kept = {name: value for name, value in environ.items() if name not in ours}
         self._environ = {**kept, "HEADRACE_CONFIG": str(self.config)}
 
@@ -174,9 +172,7 @@ class Supervisor:
         while not process.ready():
             if not process.alive or time.monotonic() > deadline:
                 what = "is not ready" if process.alive else "ended"
-                raise Unavailable(
-                    f"{process.name} {what}; the end of {process.log}:\n{last_lines(process.log)}"
-                )
+                raise Unavailable(f"{process.name} {what}; the end of {process.log}:\n{last_lines(process.log)}")
             time.sleep(LOOK)
 
     def _keep(self) -> None:

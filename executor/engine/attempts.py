@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from uuid import UUID
 
 from events import faults
 from events.ids import Clock
 from events.telemetry import Telemetry
 from executor.engine.context import EndpointResolver, NodeContext
+from executor.engine.held import Held
 from executor.engine.node import execute
 from executor.engine.outbound import OutboundClient
 from executor.engine.processes import KillablePool
-from executor.engine.registry import NodeType, Registry
+from executor.engine.registry import Registry
 from executor.workflow.expressions import ExpressionError
 from executor.workflow.facts import NodeCompleted, NodeFailed, NodeSkipped
-from executor.workflow.graph import Graph, GraphNode
+from executor.workflow.graph import GraphNode
 from executor.workflow.outcomes import Failed, Outcome
-from executor.workflow.state import Retrying, RunState
+from executor.workflow.state import Retrying
 from executor.workflow.verdict import judge
 
 
@@ -42,36 +42,30 @@ class Attempts:
         self._endpoints = endpoints
         self._telemetry = telemetry
 
-    async def attempt(
-        self, run_id: UUID, graph: Graph, name: str, state: RunState, scope: dict[str, Any], traceparent: str | None
-    ) -> NodeCompleted | NodeFailed | NodeSkipped:
+    async def attempt(self, run: Held, node: GraphNode) -> NodeCompleted | NodeFailed | NodeSkipped:
         """The fact that this attempt comes to."""
-        node = graph.nodes[name]
-        earlier = state.nodes.get(name)
+        earlier = run.state.nodes.get(node.name)
         attempt = earlier.attempt + 1 if isinstance(earlier, Retrying) else 1
         began = time.monotonic()
         try:
-            if node.condition is not None and attempt == 1:
-                wanted = node.condition.evaluate(scope)
-                if wanted is not True:
-                    if wanted is not False:
-                        raise ExpressionError(f"if: expected true or false, got {wanted!r}"[:500])
-                    return NodeSkipped(name, "its `if` was false")
-            inputs = node.inputs.render(scope)
+            if attempt == 1 and not _wanted(node, run.scope):
+                return NodeSkipped(node.name, "its `if` was false")
+            inputs = node.inputs.render(run.scope)
         except ExpressionError as error:
-            return judge(node, run_id, attempt, Failed("expression", str(error)), self._clock.now(), 0.0)
-        outcome = await self._execute(run_id, graph, node, attempt, inputs, traceparent)
-        return judge(node, run_id, attempt, outcome, self._clock.now(), round(time.monotonic() - began, 6))
+            outcome: Outcome = Failed("expression", str(error))
+        else:
+            outcome = await self._execute(run, node, attempt, inputs)
+        seconds = round(time.monotonic() - began, 6)
+        return judge(node, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds)
 
-    async def _execute(
-        self, run_id: UUID, graph: Graph, node: GraphNode, attempt: int, inputs: Any, traceparent: str | None
-    ) -> Outcome:
-        kind: NodeType = self._registry[node.uses]
-        attributes = {"headrace.run.id": str(run_id), "headrace.node": node.name, "headrace.attempt": attempt} if self._telemetry.enabled else {}
-        with self._telemetry.span(f"node {node.uses}", parent=traceparent, attributes=attributes) as span:
+    async def _execute(self, run: Held, node: GraphNode, attempt: int, inputs: Any) -> Outcome:
+        attributes: dict[str, Any] = {}
+        if self._telemetry.enabled:
+            attributes = {"headrace.run.id": str(run.id), "headrace.node": node.name, "headrace.attempt": attempt}
+        with self._telemetry.span(f"node {node.uses}", parent=run.traceparent, attributes=attributes) as span:
             context = NodeContext(
-                run_id,
-                graph.name,
+                run.id,
+                run.graph.name,
                 node.name,
                 attempt,
                 self._clock.now() + node.timeout,
@@ -80,8 +74,17 @@ class Attempts:
                 self._endpoints,
             )
             faults.point("node.before", node.name)
-            outcome = await execute(kind, context, inputs, node.timeout, self._pool)
+            outcome = await execute(self._registry[node.uses], context, inputs, node.timeout, self._pool)
             faults.point("node.after", node.name)
             if isinstance(outcome, Failed):
                 span.fail(outcome.kind)
             return outcome
+
+
+def _wanted(node: GraphNode, scope: dict[str, Any]) -> bool:
+    if node.condition is None:
+        return True
+    wanted = node.condition.evaluate(scope)
+    if not isinstance(wanted, bool):
+        raise ExpressionError(f"if: expected true or false, got {wanted!r}"[:500])
+    return wanted

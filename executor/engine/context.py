@@ -121,9 +121,7 @@ class NodeContext:
             NodeError: this is a synchronous node; only `async def` nodes have it.
         """
         if self._client is None:
-            raise NodeError(
-                "error", "context.http: expected an `async def` node, got one that runs in a process"
-            )
+            raise NodeError("error", "context.http: expected an `async def` node, got one that runs in a process")
         return self._client
 
     async def endpoint(self, name: str) -> Endpoint:

@@ -26,9 +26,10 @@ from events.runs import Routing, RunWriter
 from events.telemetry import Span, Telemetry
 from events.types import Event, Kind, WorkItem
 from events.work import WorkList
+from executor.engine.held import Held
 from executor.engine.leases import Leases
 from executor.engine.routing import park, route
-from executor.engine.run import Held, RunDriver, Services
+from executor.engine.run import RunDriver, Services
 from executor.engine.scope import DeliveryScope, run_scope
 from executor.engine.snapshots import Snapshots
 from executor.engine.workflows import Workflows
@@ -102,7 +103,7 @@ class Engine:
                 return
 
     async def stop(self, grace: float) -> None:
-        """Drains: no new work; runs stop before their next node; after `grace` seconds they are cancelled and given back."""
+        """Drains: no new work, and runs stop before their next node. After `grace` seconds the rest is given back."""
         self._services.draining.set()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace)
@@ -163,7 +164,7 @@ class Engine:
         finally:
             self.leases.drop(id)
             self._suspects.discard(id)
-            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]  # we are in a task
+            self._tasks.discard(asyncio.current_task())
             await self._release(1)
 
     async def _failed(self, id: UUID, token: int, attempt: int, error: Exception) -> None:
@@ -185,7 +186,7 @@ class Engine:
         current = await self._workflows.current(item.epoch)
         with self._routing_span(item, item.receipt) as span:
             now = self._services.clock.now()
-            routed = route(item, item.receipt, current, now, self._queues, span.traceparent)
+            routed = route(item, item.receipt, current, now=now, here=self._queues, traceparent=span.traceparent)
             span.set("headrace.runs", len(routed.routing.runs))
             faults.point("engine.routed")
             if not await self._routings.append(routed.routing):

@@ -151,9 +151,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             raise NodeError("connection", f"{host}: expected a name that resolves, got no address")
         refused = [address for address in addresses if not self._guard.permits(address)]
         if refused:
-            raise NodeError(
-                "blocked", f"{host}: expected public addresses, got {', '.join(refused)}; see egress_allow"
-            )
+            raise NodeError("blocked", f"{host}: expected public addresses, got {', '.join(refused)}; see egress_allow")
         return addresses
 
     async def connect_unix_socket(

@@ -1,8 +1,8 @@
 """What this process holds, and keeping it: one renewal for all, every third of a lease.
 
 A task that belongs to a lost lease is cancelled: its appends would change nothing, and its calls should stop. When the
-database cannot be reached for a whole lease, everything held counts as lost. What was dropped while the database was away
-is given back when it answers again, so that nobody waits for a lease to run out.
+database cannot be reached for a whole lease, everything held counts as lost. What was dropped while the database was
+away is given back when it answers again, so that nobody waits for a lease to run out.
 """
 
 from __future__ import annotations

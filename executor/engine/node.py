@@ -118,9 +118,7 @@ def encode_output(uses: str, returned: Any) -> bytes | Failed:
         got = type(returned).__qualname__
         return Failed("error", _clean(f"{uses} returned a {got}, expected JSON-like: {error}"))
     if len(encoded) > OUTPUT_LIMIT:
-        return Failed(
-            "error", f"{uses} returned {len(encoded):,} bytes of JSON, expected at most {OUTPUT_LIMIT:,}"
-        )
+        return Failed("error", f"{uses} returned {len(encoded):,} bytes of JSON, expected at most {OUTPUT_LIMIT:,}")
     return encoded
 
 

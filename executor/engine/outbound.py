@@ -103,9 +103,7 @@ class OutboundClient:
                 request = self._build(method, url, headers or {}, query, json, body)
                 return await self._exchange(request, MAX_REDIRECTS if follow_redirects else 0)
         except (TimeoutError, httpcore2.TimeoutException) as error:
-            raise NodeError(
-                "timeout", f"{what}: expected a response in time, got none {error}".rstrip()
-            ) from None
+            raise NodeError("timeout", f"{what}: expected a response in time, got none {error}".rstrip()) from None
         except (httpx2.InvalidURL, httpcore2.UnsupportedProtocol) as error:
             raise NodeError("input", f"{what}: expected an http or https URL, got: {error}") from None
         except (httpcore2.LocalProtocolError, UnicodeError, TypeError) as error:
@@ -126,9 +124,7 @@ class OutboundClient:
                 request = response.next_request
             finally:
                 await response.aclose()
-        raise NodeError(
-            "error", f"{shown(str(request.url))}: expected at most {redirects} redirects, got more"
-        )
+        raise NodeError("error", f"{shown(str(request.url))}: expected at most {redirects} redirects, got more")
 
     def _build(  # noqa: PLR0917 - as `request` has them
         self,
@@ -170,9 +166,7 @@ def shown(url: str) -> str:
 async def _read(response: httpx2.Response) -> Response:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip", ""):
-        raise NodeError(
-            "error", f"{shown(str(response.url))}: expected gzip or no content encoding, got {encoding}"
-        )
+        raise NodeError("error", f"{shown(str(response.url))}: expected gzip or no content encoding, got {encoding}")
     unzip = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
     body = bytearray()
     try:
@@ -185,9 +179,7 @@ async def _read(response: httpx2.Response) -> Response:
                     f"{shown(str(response.url))}: expected at most {RESPONSE_LIMIT:,} bytes, got more",
                 )
     except zlib.error as error:
-        raise NodeError(
-            "connection", f"{shown(str(response.url))}: expected a gzip body, got: {error}"
-        ) from None
+        raise NodeError("connection", f"{shown(str(response.url))}: expected a gzip body, got: {error}") from None
     return Response(response.status_code, dict(response.headers), bytes(body))
 
 
@@ -207,9 +199,7 @@ class _Transport(httpx2.AsyncBaseTransport):
         answer = await self._pool.handle_async_request(
             httpcore2.Request(
                 method=request.method,
-                url=httpcore2.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
+                url=httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
                 headers=request.headers.raw,
                 content=request.stream,
                 extensions=request.extensions,

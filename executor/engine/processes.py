@@ -55,9 +55,7 @@ class _Child:
     async def spawn(cls) -> _Child:
         """Start one. The kernel ties it to this thread (the loop's), which lives as long as the worker."""
         arguments = [sys.executable, "-c", _BOOT, str(os.getpid()), *sys.path]
-        return cls(
-            await asyncio.create_subprocess_exec(*arguments, stdin=PIPE, stdout=PIPE, start_new_session=True)
-        )
+        return cls(await asyncio.create_subprocess_exec(*arguments, stdin=PIPE, stdout=PIPE, start_new_session=True))
 
     async def ask(self, payload: bytes) -> bytes:
         """One frame there and one back. Raises EOFError or ConnectionError when the process is gone."""
@@ -119,13 +117,9 @@ class KillablePool:
                     answer = await child.ask(payload)
             except TimeoutError:
                 self._bury(child)
-                return Failed(
-                    "timeout", f"{kind.uses}: expected an end within {timeout:g} s; its process was killed"
-                )
+                return Failed("timeout", f"{kind.uses}: expected an end within {timeout:g} s; its process was killed")
             except (EOFError, ConnectionError):
-                return Failed(
-                    "process", f"{kind.uses}: its process died: {_epitaph(await self._bury(child))}"
-                )
+                return Failed("process", f"{kind.uses}: its process died: {_epitaph(await self._bury(child))}")
             except BaseException:  # cancelled: nobody waits for the answer any more
                 self._bury(child)
                 raise

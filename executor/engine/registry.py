@@ -110,9 +110,7 @@ def node_type(function: Callable[..., Any]) -> NodeType:
         raise ValueError(f"expected annotations that can be resolved at run time, got: {error}") from None
     takes_context, fields = _parameters(function, hints)
     try:
-        inputs = msgspec.defstruct(
-            f"{mark.uses} inputs", fields, kw_only=True, frozen=True, forbid_unknown_fields=True
-        )
+        inputs = msgspec.defstruct(f"{mark.uses} inputs", fields, kw_only=True, frozen=True, forbid_unknown_fields=True)
         msgspec.json.schema(inputs)  # refuses types that no JSON value can become
     except TypeError as error:
         raise ValueError(f"expected parameters of types that msgspec converts, got: {error}") from None
@@ -147,9 +145,7 @@ def _parameters(function: Callable[..., Any], hints: Mapping[str, Any]) -> tuple
         elif isinstance(parameter.default, _PLAIN):
             fields.append((name, hints[name], parameter.default))
         else:  # a copy for each call: a list that one call fills is not the next one's default
-            fields.append(
-                (name, hints[name], msgspec.field(default_factory=partial(copy.deepcopy, parameter.default)))
-            )
+            fields.append((name, hints[name], msgspec.field(default_factory=partial(copy.deepcopy, parameter.default))))
     return takes_context, fields
 
 
@@ -178,9 +174,7 @@ class Registry(Mapping[str, NodeType]):
             try:
                 module = importlib.import_module(name)
             except Exception as error:  # whatever the module's own code raises
-                faults.append(
-                    f"{name}: expected a module that can be imported, got {type(error).__name__}: {error}"
-                )
+                faults.append(f"{name}: expected a module that can be imported, got {type(error).__name__}: {error}")
                 continue
             for function in _marked(module):
                 _add(types, function, faults)
@@ -212,9 +206,7 @@ class Registry(Mapping[str, NodeType]):
     def specs(self) -> Mapping[str, NodeSpec]:
         """What validating a graph needs to know of each type."""
         return {
-            uses: NodeSpec(
-                uses=uses, inputs=kind.inputs, retry=kind.retry, timeout=kind.timeout, pure=kind.pure
-            )
+            uses: NodeSpec(uses=uses, inputs=kind.inputs, retry=kind.retry, timeout=kind.timeout, pure=kind.pure)
             for uses, kind in self._types.items()
         }
 

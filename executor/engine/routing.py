@@ -1,7 +1,7 @@
 """From a claimed delivery to its runs: which workflows want it, and what the log is told about that.
 
-Pure: the log's rows go in, rows for the log come out. Run ids are derived from the work item's id and the workflow's name,
-so that a routing that is repeated after a lost commit names the same runs.
+Pure: the log's rows go in, rows for the log come out. Run ids are derived from the work item's id and the workflow's
+name, so that a routing that is repeated after a lost commit names the same runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from events.ids import derived_id
 from events.runs import NewRun, Routing
 from events.types import Event, Kind, WorkItem
-from executor.engine.run import Held
+from executor.engine.held import Held
 from executor.engine.scope import DeliveryScope, run_scope
 from executor.engine.workflows import Current
 from executor.workflow.facts import RunStarted, encode
@@ -33,7 +33,15 @@ class Routed(msgspec.Struct, frozen=True):
     """Queues that get a run of this delivery and are not served here."""
 
 
-def route(item: WorkItem, receipt: Event, current: Current, now: float, here: frozenset[str], traceparent: str | None) -> Routed:
+def route(
+    item: WorkItem,
+    receipt: Event,
+    current: Current,
+    *,
+    now: float,
+    here: frozenset[str],
+    traceparent: str | None,
+) -> Routed:
     """Routes one delivery or replay.
 
     Args:
@@ -59,9 +67,21 @@ def route(item: WorkItem, receipt: Event, current: Current, now: float, here: fr
         if queue in here:
             state = evolve(None, started)
             held.append(Held(id, 1, graph, state, run_scope(id, state, scope), traceparent))
-    body = {"item": item.id, "runs": [{"id": run.id, "workflow": run.workflow} for run in new], "passed_over": match.passed_over}
+    body = {
+        "item": item.id,
+        "runs": [{"id": run.id, "workflow": run.workflow} for run in new],
+        "passed_over": match.passed_over,
+    }
     return Routed(
-        Routing(item.id, item.token, item.stream_id, WORKSPACE, "delivery.routed", msgspec.json.encode(body), tuple(new)),
+        Routing(
+            item.id,
+            item.token,
+            item.stream_id,
+            WORKSPACE,
+            "delivery.routed",
+            msgspec.json.encode(body),
+            tuple(new),
+        ),
         tuple(held),
         frozenset(run.queue for run in new if not run.leased),
     )

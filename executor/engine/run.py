@@ -12,10 +12,9 @@ The holder of the run's token is here; everybody else puts a row somewhere and r
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable
-from typing import Any, assert_never
-from uuid import UUID
+from enum import Enum
+from typing import assert_never
 
 import msgspec
 
@@ -26,21 +25,10 @@ from events.journal import Journal
 from events.runs import Finish, Keep, NewEvent, RunAppend, Status, Then, Yield
 from events.telemetry import Telemetry
 from executor.engine.attempts import Attempts
+from executor.engine.held import Held
 from executor.workflow.facts import NodeCompleted, NodeFailed, NodeSkipped, RunFact, RunParked, encode
-from executor.workflow.graph import Graph
 from executor.workflow.plan import End, Go, Skip, plan
 from executor.workflow.state import RunState, evolve
-
-
-class Held(msgspec.Struct):
-    """A run in this process: its lease, its graph, its state, and the values that expressions may name."""
-
-    id: UUID
-    token: int
-    graph: Graph
-    state: RunState
-    scope: dict[str, Any]
-    traceparent: str | None = None
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -53,12 +41,23 @@ class Services(msgspec.Struct, frozen=True):
     draining: asyncio.Event
 
 
+Noted = NodeCompleted | NodeFailed | NodeSkipped
+
+
+class Step(Enum):
+    """Whether there is more to do."""
+
+    GO_ON = "there is"
+    LET_GO = "the run has ended, or sleeps"
+
+
 class RunDriver:
     """Carries one run on."""
 
     def __init__(self, run: Held, services: Services) -> None:
         self._run = run
         self._services = services
+        self._running: dict[str, asyncio.Task[Noted]] = {}
         self._noted: list[NewEvent] = []  # folded into the state, not yet in the log
         self._owed = False  # whether something with effects is among them
 
@@ -69,41 +68,49 @@ class RunDriver:
             LeaseLost: somebody else carries the run on.
             Unavailable: the log cannot be written now; what was noted and not committed is forgotten.
         """
-        run, services = self._run, self._services
-        running: dict[str, asyncio.Task[NodeCompleted | NodeFailed | NodeSkipped]] = {}
         try:
-            while True:
-                match plan(run.graph, run.state, services.clock.now(), running.keys()):
-                    case Skip(facts):
-                        self._note(facts)
-                    case End(fact):
-                        self._note([fact])
-                        await self._commit(Finish())
-                        return run.state
-                    case Go(start, wake):
-                        if services.draining.is_set() and not running:
-                            await self._commit(Yield(services.clock.now()))
-                            return run.state
-                        if start and self._owed:
-                            await self._commit(Keep())
-                        if len(start) == 1 and not running and wake is None:  # a chain: no task is needed to wait for it
-                            self._note([await self._attempt(start[0])])
-                            continue
-                        for name in start:
-                            running[name] = asyncio.create_task(self._attempt(name), name=f"{run.id}/{name}")
-                        if not running:
-                            if wake is None:
-                                raise AssertionError(f"run {run.id}: nothing runs, nothing is ready, and it has not ended")
-                            await self._commit(Yield(wake))
-                            return run.state
-                        await self._next(running, wake)
-                    case impossible:
-                        assert_never(impossible)
+            while await self._step() is Step.GO_ON:
+                pass
+            return self._run.state
         finally:
-            for task in running.values():
+            for task in self._running.values():
                 task.cancel()
-            if running:
-                await asyncio.wait(running.values())
+            if self._running:
+                await asyncio.wait(self._running.values())
+
+    async def _step(self) -> Step:
+        run, now = self._run, self._services.clock.now()
+        match plan(run.graph, run.state, now, self._running.keys()):
+            case Skip(facts):
+                self._note(facts)
+                return Step.GO_ON
+            case End(fact):
+                self._note([fact])
+                await self._commit(Finish())
+                return Step.LET_GO
+            case Go(start, wake):
+                if self._services.draining.is_set():
+                    return await self._carry((), now)
+                return await self._carry(start, wake)
+            case impossible:
+                assert_never(impossible)
+
+    async def _carry(self, start: tuple[str, ...], wake: float | None) -> Step:
+        """Starts nodes and waits for an outcome; with nothing in flight, lets the run go until `wake`."""
+        if start and self._owed:
+            await self._commit(Keep())
+        if len(start) == 1 and wake is None and not self._running:  # a chain needs no task to wait for
+            self._note([await self._attempt(start[0])])
+            return Step.GO_ON
+        for name in start:
+            self._running[name] = asyncio.create_task(self._attempt(name))
+        if self._running:
+            await self._next(wake)
+            return Step.GO_ON
+        if wake is None:
+            raise AssertionError(f"run {self._run.id}: nothing runs, nothing is ready, and it has not ended")
+        await self._commit(Yield(wake))
+        return Step.LET_GO
 
     async def park(self, reason: str) -> RunState:
         """Takes the run out of circulation for a person to look at."""
@@ -111,19 +118,17 @@ class RunDriver:
         await self._commit(Finish())
         return self._run.state
 
-    async def _next(
-        self, running: dict[str, asyncio.Task[NodeCompleted | NodeFailed | NodeSkipped]], wake: float | None
-    ) -> None:
-        """Waits for an outcome or until `wake`, and notes what is done."""
-        patience = None if wake is None else max(0.0, wake - self._services.clock.now())
-        done, _ = await asyncio.wait(running.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        for name in [name for name, task in running.items() if task in done]:
-            self._note([running.pop(name).result()])
+    async def _next(self, wake: float | None) -> None:
+        """Waits for an outcome, or until `wake`, and notes what is done."""
+        patience = None if wake is None or self._services.draining.is_set() else wake - self._services.clock.now()
+        done, _ = await asyncio.wait(self._running.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        for name in [name for name, task in self._running.items() if task in done]:
+            self._note([self._running.pop(name).result()])
         if self._owed:
             await self._commit(Keep())
 
-    async def _attempt(self, name: str) -> NodeCompleted | NodeFailed | NodeSkipped:
-        return await self._services.attempts.attempt(self._run.id, self._run.graph, name, self._run.state, self._run.scope, self._run.traceparent)
+    async def _attempt(self, name: str) -> Noted:
+        return await self._services.attempts.attempt(self._run, self._run.graph.nodes[name])
 
     def _note(self, facts: Iterable[RunFact]) -> None:
         run = self._run
@@ -140,7 +145,15 @@ class RunDriver:
         run = self._run
         faults.point("run.commit.before")
         current = await self._services.journal.append(
-            RunAppend(run.id, run.token, run.state.version, _status(run.state, then), tuple(self._noted), then, run.state.error)
+            RunAppend(
+                run.id,
+                run.token,
+                run.state.version,
+                _status(run.state, then),
+                tuple(self._noted),
+                then,
+                run.state.error,
+            )
         )
         if not current:
             raise LeaseLost(f"run {run.id}: token {run.token} is not current any more")
@@ -153,8 +166,3 @@ def _status(state: RunState, then: Then) -> Status:
     if state.status.value == "running" and isinstance(then, Yield):
         return "waiting"
     return state.status.value
-
-
-def elapsed(since: float) -> float:
-    """Seconds since a `time.monotonic()`, to the microsecond: what is worth keeping."""
-    return round(time.monotonic() - since, 6)

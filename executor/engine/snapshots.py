@@ -1,8 +1,8 @@
 """Snapshots of runs in Redis: a cache of the fold, written when a run lets go, so that it wakes without its whole past.
 
 A snapshot is used only if everything about it fits: the codec, the fold's version, the run, the checksum, and the event
-it stands on, by its (tx, position) in the log it is read beside. Whatever does not fit, is missing, or cannot be read in
-`PATIENCE` seconds is as good as none.
+it stands on, by its (tx, position) in the log it is read beside. Whatever does not fit, is missing, or cannot be read
+in `PATIENCE` seconds is as good as none.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Snapshots:
             _log.debug("snapshot.not_saved", run_id=str(run_id), error=str(error))
 
     async def load(self, run_id: UUID) -> RunState | None:
-        """The state of a run: its snapshot and the events since, or the whole fold. None when the log has no such run."""
+        """The state of a run: its snapshot and the events since, or the whole fold. None if the log has no such run."""
         snapshot = await self._read(run_id)
         state: RunState | None = None
         if snapshot is not None:
@@ -99,7 +99,7 @@ class Snapshots:
         except (redis.RedisError, OSError) as error:
             _log.debug("snapshot.not_read", run_id=str(run_id), error=str(error))
             return None
-        snapshot = None if data is None else unpack(data)
+        snapshot = unpack(data) if isinstance(data, bytes) else None
         return snapshot if snapshot is not None and snapshot.run_id == run_id else None
 
     async def close(self) -> None:

@@ -50,9 +50,7 @@ class TracedClient(OutboundClient):
         """As `OutboundClient.request`. The parent is the `traceparent` that the node sends on, else its span."""
         given = {name.lower(): value for name, value in (headers or {}).items()}
         parent = given.get("traceparent") or CURRENT.get()
-        with self._telemetry.span(
-            method, kind="client", parent=parent, attributes=_about(method, url)
-        ) as span:
+        with self._telemetry.span(method, kind="client", parent=parent, attributes=_about(method, url)) as span:
             if "traceparent" in given and span.traceparent is not None:
                 headers = given | {"traceparent": span.traceparent}
             try:

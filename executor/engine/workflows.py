@@ -1,7 +1,7 @@
 """The workflows as this process knows them: current versions by their triggers, any version by its hash, compiled once.
 
-The epoch tells whether anything was applied since. It comes with every claim, so that it costs no question of its own and a
-delivery that came after an `apply` is never routed by what stood before it.
+The epoch tells whether anything was applied since. It comes with every claim, so that it costs no question of its own
+and a delivery that came after an `apply` is never routed by what stood before it.
 """
 
 from __future__ import annotations

@@ -71,9 +71,7 @@ async def deliver(
     if 200 <= response.status < 300:
         return {"status": response.status, "attempt": context.attempt}
     if response.status == 410:
-        raise NodeError(
-            "http_410", f"POST {shown(target.url)}: got status 410: the endpoint wants no more webhooks"
-        )
+        raise NodeError("http_410", f"POST {shown(target.url)}: got status 410: the endpoint wants no more webhooks")
     raise refusal(f"POST {shown(target.url)}", response)
 
 
@@ -88,13 +86,9 @@ def sign(secret: bytes, message_id: str, timestamp: int, payload: bytes) -> str:
         NodeError: kind `input`; the text form is not base64.
     """
     try:
-        key = (
-            base64.b64decode(secret[len(_PREFIX) :], validate=True) if secret.startswith(_PREFIX) else secret
-        )
+        key = base64.b64decode(secret[len(_PREFIX) :], validate=True) if secret.startswith(_PREFIX) else secret
     except binascii.Error:
-        raise NodeError(
-            "input", "the endpoint's secret: expected whsec_ and base64, got something else"
-        ) from None
+        raise NodeError("input", "the endpoint's secret: expected whsec_ and base64, got something else") from None
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, payload)
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 

@@ -83,9 +83,7 @@ class WorkerProcess:
         for queue in self._queues:
             self._broker.declare_queue(queue)
         declare(self._broker, self._queues[0], self._engine, self._loop, self._telemetry)
-        self._worker = Worker(
-            self._broker, queues=set(self._queues), worker_timeout=IDLE_POLL, worker_threads=THREADS
-        )
+        self._worker = Worker(self._broker, queues=set(self._queues), worker_timeout=IDLE_POLL, worker_threads=THREADS)
         self._worker.start()
         for queue in self._queues:  # whatever fell due while nobody was here
             self._doorbell.ring(queue)
@@ -163,7 +161,10 @@ def endpoint_resolver(database: Database, secret_key: str) -> EndpointResolver:
         except Unavailable as error:
             raise NodeError("connection", str(error)) from error
         if row is None:
-            raise NodeError("input", f"endpoint {name!r}: expected one that was applied, got none; `headrace apply` makes one")
+            raise NodeError(
+                "input",
+                f"endpoint {name!r}: expected one that was applied, got none; `headrace apply` makes one",
+            )
         if row.secret is None:
             return Endpoint(row.url)
         if secrets is None:

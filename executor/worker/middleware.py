@@ -25,7 +25,7 @@ PAUSE = Backoff(first=0.1, factor=2.0, max=5.0)
 _log = structlog.get_logger(__name__)
 
 
-class DoorbellBackoff(dramatiq.Middleware):  # type: ignore[misc]  # dramatiq has no types
+class DoorbellBackoff(dramatiq.Middleware):
     """Exponential backoff in place of Dramatiq's `Retries`.
 
     Args:

@@ -1,8 +1,8 @@
 """The relay: rings the doorbell for work that is due, and makes the log's partitions ahead of time.
 
-It only looks. What is due is due whether it was never rung for, its doorbell was lost with Redis, its worker died, or its
-timer ran out; so one question serves them all, several relays may run at once, and a relay that dies is missed for as
-long as no other one asks. It sleeps until the next item falls due, and never longer than `poll`.
+It only looks. What is due is due whether it was never rung for, its doorbell was lost with Redis, its worker died, or
+its timer ran out; so one question serves them all, several relays may run at once, and a relay that dies is missed for
+as long as no other one asks. It sleeps until the next item falls due, and never longer than `poll`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Relay:
     async def upkeep(self) -> int:
         """Makes the partitions of the coming weeks and measures the clock; answers how many it made."""
         made = await self._database.fetchval(
-            "SELECT make_event_partitions(now() - interval '7 days', now() + make_interval(weeks => $1))", self._weeks
+            "SELECT make_event_partitions(now() - interval '7 days', now() + make_interval(weeks => $1))",
+            self._weeks,
         )
         await self._database.measure_clock()
         if made:

@@ -2,9 +2,9 @@
 
     delay(attempt) = min(max, first · factor^(attempt − 1)) · (1 − jitter · u),   u in [0, 1) from the seed
 
-All times are seconds as float. "Equal jitter" (jitter 0.5) keeps at least half of the delay, so that a retry never comes
-at once, and still spreads a herd. The random part comes from a seed (run id, node) and the attempt: the same inputs give
-the same delay, in a test and after a crash.
+All times are seconds as float. "Equal jitter" (jitter 0.5) keeps at least half of the delay, so that a retry never
+comes at once, and still spreads a herd. The random part comes from a seed (run id, node) and the attempt: the same
+inputs give the same delay, in a test and after a crash.
 """
 
 from __future__ import annotations

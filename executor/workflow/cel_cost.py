@@ -144,17 +144,13 @@ def pattern_states(pattern: str) -> int:
             last = groups.pop()
             groups[-1] += last
         else:
-            last = (
-                _CLASS_STATES.get(text[1].lower(), _LARGE_CLASS) if re.match(r"\\[wWdDsSpPbB]", text) else 1
-            )
+            last = _CLASS_STATES.get(text[1].lower(), _LARGE_CLASS) if re.match(r"\\[wWdDsSpPbB]", text) else 1
             groups[-1] += last
         if groups[-1] > MAX_STATES:
             break
     states = sum(groups)
     if states > MAX_STATES:
-        raise TooMuch(
-            f"a pattern of {states} states, its repetitions written out; at most {MAX_STATES} are allowed"
-        )
+        raise TooMuch(f"a pattern of {states} states, its repetitions written out; at most {MAX_STATES} are allowed")
     return states
 
 
@@ -178,9 +174,7 @@ def _sum(sizes: list[Size]) -> Size:
 
 
 class _Bound:
-    def __init__(
-        self, variable: Callable[[Node], Size | None], patterns: Mapping[Node, int], work: float
-    ) -> None:
+    def __init__(self, variable: Callable[[Node], Size | None], patterns: Mapping[Node, int], work: float) -> None:
         self._variable = variable
         self._patterns = patterns
         self.work = work
@@ -262,9 +256,7 @@ class _Bound:
         self._times = outer
         if node.kind not in ("map", "filter"):
             return _SCALAR
-        made = (
-            over if node.kind == "filter" else Size(bodies[-1].nodes * count, bodies[-1].bytes * count, count)
-        )
+        made = over if node.kind == "filter" else Size(bodies[-1].nodes * count, bodies[-1].bytes * count, count)
         # Each element copies the list that is there so far: half of it in the mean, and some for growing.
         self.spend(0.6 * count * _clone(made), made)
         return Size(made.nodes + 1, made.bytes + 2, count)

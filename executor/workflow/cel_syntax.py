@@ -185,9 +185,7 @@ class _Parser:
         return tree
 
     def _fail(self, expected: str) -> NoReturn:
-        raise CelSyntaxError(
-            f"expected {expected}, got {self._next.text} at character {self._next.start + 1}"
-        )
+        raise CelSyntaxError(f"expected {expected}, got {self._next.text} at character {self._next.start + 1}")
 
     def _take(self) -> Token:
         token = self._next
@@ -206,9 +204,7 @@ class _Parser:
     def _expression(self) -> Node:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise CelSyntaxError(
-                f"expected at most {MAX_DEPTH} levels of brackets, calls and conditionals, got more"
-            )
+            raise CelSyntaxError(f"expected at most {MAX_DEPTH} levels of brackets, calls and conditionals, got more")
         tree = self._binary(1)
         if self._at("?"):
             self._take()
@@ -259,9 +255,7 @@ class _Parser:
             case "string", text:
                 return Literal(value=_plain(text), start=token.start, end=token.end)
             case "number", text:
-                return Literal(
-                    value=int(text) if text.isdecimal() else None, start=token.start, end=token.end
-                )
+                return Literal(value=int(text) if text.isdecimal() else None, start=token.start, end=token.end)
             case "name", text if text in _WORDS:
                 return Literal(start=token.start, end=token.end)
             case "name", text if text != "in":
@@ -276,9 +270,7 @@ class _Parser:
                 # The brackets belong to the text of what they hold: it is replaced as a whole.
                 return msgspec.structs.replace(tree, start=token.start, end=self._last_end)
             case "op", "[":
-                return Collection(
-                    parts=self._list("]", comma_last=True), start=token.start, end=self._last_end
-                )
+                return Collection(parts=self._list("]", comma_last=True), start=token.start, end=self._last_end)
             case "op", "{":
                 return self._map(token.start)
         raise CelSyntaxError(f"expected a value, got {token.text} at character {token.start + 1}")

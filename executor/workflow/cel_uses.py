@@ -39,12 +39,8 @@ Key = str | int
 Path = tuple[Key, ...]
 Span = tuple[int, int]
 
-_OPERATORS = frozenset(
-    {"||", "&&", "==", "!=", "<", "<=", ">", ">=", "in", "+", "-", "*", "/", "%", "!", "?:"}
-)
-_FUNCTIONS = frozenset(
-    {"size", "type", "dyn", "int", "uint", "double", "string", "bytes", "timestamp", "duration"}
-)
+_OPERATORS = frozenset({"||", "&&", "==", "!=", "<", "<=", ">", ">=", "in", "+", "-", "*", "/", "%", "!", "?:"})
+_FUNCTIONS = frozenset({"size", "type", "dyn", "int", "uint", "double", "string", "bytes", "timestamp", "duration"})
 _TEXT = frozenset({"size", "contains", "startsWith", "endsWith", "matches"})
 _DATE = frozenset({"FullYear", "Month", "Date", "DayOfMonth", "DayOfWeek", "DayOfYear"})
 _TIME = frozenset({"Hours", "Minutes", "Seconds", "Milliseconds"})
@@ -204,9 +200,7 @@ class _Uses:
             return
         if root not in self._roots:
             known = ", ".join((*self._roots, *bound))
-            raise ValueError(
-                f"expected one of {known}, got {root!r}{did_you_mean(root, (*self._roots, *bound))}"
-            )
+            raise ValueError(f"expected one of {known}, got {root!r}{did_you_mean(root, (*self._roots, *bound))}")
         variable = self._variables.setdefault((path, exists), f"{_OWN}{len(self._variables)}")
         lookup = self.lookups.setdefault(variable, Lookup(path, exists))
         self.spans[(node.start, node.end)] = variable
@@ -217,9 +211,7 @@ class _Uses:
 
     def _comprehension(self, node: Comprehension, bound: Mapping[str, Fields]) -> None:
         if bound:
-            raise ValueError(
-                f"expected no comprehension inside another, got {node.kind}; use a node before this one"
-            )
+            raise ValueError(f"expected no comprehension inside another, got {node.kind}; use a node before this one")
         if node.variable.startswith(_OWN) or node.variable in _TYPES:
             raise ValueError(f"expected another name for the element than {node.variable}")
         each = Fields()

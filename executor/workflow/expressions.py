@@ -147,9 +147,7 @@ class Expression:
             return total  # neither loop nor pattern: at most, each part copies all values once for each part
         missing = Size(0.0, 0.0, 0.0)  # never evaluated beyond its name
         by_span = {span: sizes.get(variable, missing) for span, variable in analysis.spans.items()}
-        return bound(
-            analysis.tree, lambda node: by_span.get((node.start, node.end)), analysis.patterns, total
-        )
+        return bound(analysis.tree, lambda node: by_span.get((node.start, node.end)), analysis.patterns, total)
 
     def _translated(self, error: Exception, missing: Mapping[str, str]) -> ExpressionError:
         text = str(error)
@@ -157,22 +155,16 @@ class Expression:
         if undefined is not None:
             name = undefined[1]
             if name in missing:
-                return self._error(
-                    f"a value at {path_text(self._analysis.lookups[name].path)}", missing[name]
-                )
+                return self._error(f"a value at {path_text(self._analysis.lookups[name].path)}", missing[name])
             return self._error(f"arguments that fit {name}()", "others")
         if isinstance(error, KeyError):
             return self._error("a key that is there", f"no such key {text.strip(chr(39))!r}")
-        return self._error(
-            "values that fit", _first_line(self._own_words(text)).split(". CEL does not", 1)[0]
-        )
+        return self._error("values that fit", _first_line(self._own_words(text)).split(". CEL does not", 1)[0])
 
     def _own_words(self, text: str) -> str:
         """The message with paths in place of the variables that stand for them."""
         lookups = self._analysis.lookups
-        return re.sub(
-            r"\b__h\d+\b", lambda m: path_text(lookups[m[0]].path) if m[0] in lookups else m[0], text
-        )
+        return re.sub(r"\b__h\d+\b", lambda m: path_text(lookups[m[0]].path) if m[0] in lookups else m[0], text)
 
     def _error(self, expected: str, got: str) -> ExpressionError:
         return ExpressionError(f"{_short(self.source)}: expected {expected}, got {got[:300]}")

@@ -101,7 +101,9 @@ def decode(type: str, body: bytes) -> RunFact:
     """
     decoder = _DECODERS.get(type)
     if decoder is None:
-        raise HeadraceError(f"expected one of {', '.join(_TYPES)}, got {type!r}; a newer Headrace wrote it: upgrade this one")
+        raise HeadraceError(
+            f"expected one of {', '.join(_TYPES)}, got {type!r}; a newer Headrace wrote it: upgrade this one"
+        )
     try:
         return decoder.decode(body)  # type: ignore[return-value]  # the table pairs each name with its Struct
     except msgspec.ValidationError as error:

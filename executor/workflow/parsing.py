@@ -105,9 +105,7 @@ def _trigger(parent: Reader, index: int, value: Any) -> Trigger:
         return Trigger("")
     glob = reader.text("type", "*") or "*"
     if len(glob) > _MAX_GLOB or glob.count("*") > _MAX_STARS:
-        reader.fault(
-            "type", f"expected a glob of at most {_MAX_GLOB} characters and {_MAX_STARS} *, got more"
-        )
+        reader.fault("type", f"expected a glob of at most {_MAX_GLOB} characters and {_MAX_STARS} *, got more")
     elif glob.count("[") != len(re.findall(r"\[!?[^\[]+?\]", glob)):
         reader.fault("type", f"expected a ] for every [, got {glob!r}")
     condition = reader.text("if")
@@ -197,9 +195,7 @@ def _check_inputs(reader: Reader, inputs: Mapping[str, Any], struct: type[msgspe
                 msgspec.convert(inputs[name], field.type)
             except msgspec.ValidationError as error:
                 text = str(error)
-                text = (
-                    text[:1].lower() + text[1:] if ", got" in text else f"expected another value, got: {text}"
-                )
+                text = text[:1].lower() + text[1:] if ", got" in text else f"expected another value, got: {text}"
                 reader.fault(f"with.{name}", text.replace("`", ""))
 
 

@@ -83,9 +83,7 @@ class Reader:
         except ValueError:
             seconds = math.nan
         if isinstance(value, bool) or not 0 < seconds <= most:
-            self.fault(
-                key, f"expected a duration such as 30s, 5m or 24h, up to {most / _DAY:g}d, got {shown(value)}"
-            )
+            self.fault(key, f"expected a duration such as 30s, 5m or 24h, up to {most / _DAY:g}d, got {shown(value)}")
             return None
         return seconds
 

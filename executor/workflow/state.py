@@ -103,8 +103,8 @@ def evolve(state: RunState | None, fact: RunFact) -> RunState:
             state.nodes[fact.node] = Done(fact.output)
         case NodeFailed(retry_at=None):
             state.nodes[fact.node] = Broken(fact.attempt, f"{fact.node}: {fact.kind}: {fact.message}")
-        case NodeFailed():
-            state.nodes[fact.node] = Retrying(fact.attempt, fact.retry_at)
+        case NodeFailed(retry_at=float() | int() as at):
+            state.nodes[fact.node] = Retrying(fact.attempt, at)
         case NodeSkipped():
             state.nodes[fact.node] = Skipped(fact.reason)
         case RunCompleted():

@@ -9,7 +9,9 @@ from executor.workflow.graph import GraphNode
 from executor.workflow.outcomes import Completed, Failed, Outcome
 
 
-def judge(node: GraphNode, run_id: UUID, attempt: int, outcome: Outcome, now: float, seconds: float) -> NodeCompleted | NodeFailed:
+def judge(
+    node: GraphNode, run_id: UUID, attempt: int, outcome: Outcome, *, now: float, seconds: float
+) -> NodeCompleted | NodeFailed:
     """The fact that an attempt comes to.
 
     Args:

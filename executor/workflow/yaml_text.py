@@ -43,9 +43,7 @@ def load_yaml(text: str) -> list[dict[str, Any]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "text"
-        raise ConfigError(
-            "yaml", [f"{where}: expected YAML, got: {error.problem or error.context}"]
-        ) from None
+        raise ConfigError("yaml", [f"{where}: expected YAML, got: {error.problem or error.context}"]) from None
     except yaml.YAMLError as error:
         raise ConfigError("yaml", [f"text: expected YAML, got: {str(error).splitlines()[0]}"]) from None
     reading = _Reading()

@@ -103,7 +103,8 @@ TABLES = (
     CREATE TABLE run (
       id uuid PRIMARY KEY, workspace_id int NOT NULL, workflow text NOT NULL, workflow_hash bytea NOT NULL,
       status text NOT NULL, version int NOT NULL, delivery_id uuid, replay_of uuid,
-      started_at timestamptz NOT NULL DEFAULT clock_timestamp(), updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
       ended_at timestamptz, error text
     ) WITH (fillfactor = 85)
     """,
@@ -135,7 +136,8 @@ BEGIN
     name := format('event_%s', to_char(week, 'IYYY"w"IW'));
     IF to_regclass('public.' || name) IS NULL THEN
       EXECUTE format('CREATE TABLE public.%I PARTITION OF public.event FOR VALUES FROM (%L) TO (%L)',
-                     name, uuid_floor(week AT TIME ZONE 'UTC'), uuid_floor((week + interval '7 days') AT TIME ZONE 'UTC'));
+                     name, uuid_floor(week AT TIME ZONE 'UTC'),
+                     uuid_floor((week + interval '7 days') AT TIME ZONE 'UTC'));
       EXECUTE format('CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON public.%I '
                      'FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change()', name);
       made := made + 1;

@@ -65,9 +65,7 @@ def system(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def headrace(
-    system: Supervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Headrace:
+def headrace(system: Supervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Headrace:
     """Types a command; answers status, stdout and stderr."""
     for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
         monkeypatch.delenv(name)
@@ -146,9 +144,7 @@ def test_applying_again_changes_nothing_and_a_new_secret_does(headrace: Headrace
         ("shop", "quiet", "crm", "bill"), "unchanged"
     )
     applied.write_text(DEFINITIONS.replace("{value: key}", "{value: other}").replace("* 2", "* 3"))
-    changed = {
-        change["name"]: change["what"] for change in _lines(headrace("apply", str(applied), "--json")[1])
-    }
+    changed = {change["name"]: change["what"] for change in _lines(headrace("apply", str(applied), "--json")[1])}
     assert changed == {"shop": "unchanged", "quiet": "unchanged", "crm": "changed", "bill": "changed"}
 
 
@@ -178,9 +174,7 @@ def test_what_is_sent_is_shown_with_all_that_came_of_it(headrace: Headrace, tmp_
 def test_lists_filter_and_go_on_before_an_id(headrace: Headrace, tmp_path: Path) -> None:
     for amount in (20, 30, 40):
         _paid(headrace, tmp_path, amount)
-    newest = _lines(
-        headrace("runs", "--json", "--workflow", "bill", "--status", "completed", "--limit", "3")[1]
-    )
+    newest = _lines(headrace("runs", "--json", "--workflow", "bill", "--status", "completed", "--limit", "3")[1])
     assert len(newest) == 3
     assert [run["id"] for run in newest] == sorted((run["id"] for run in newest), reverse=True)
     rest = _lines(headrace("runs", "--json", "--limit", "2", "--before", newest[0]["id"])[1])

@@ -59,9 +59,7 @@ def test_the_demo_loses_nothing_and_leaves_nothing(place: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     # 60 deliveries; the shop's larger orders have two runs each; one run is replayed
-    assert out.splitlines()[-1] == (
-        "demo: 60 acknowledged, 60 in the log, 91 runs finished, 0 lost, 0 duplicated"
-    )
+    assert out.splitlines()[-1] == ("demo: 60 acknowledged, 60 in the log, 91 runs finished, 0 lost, 0 duplicated")
     assert "kill -9" in err
     assert "FLUSHALL" in err
     assert _left_in(place) == []

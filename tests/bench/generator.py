@@ -12,8 +12,16 @@ from tests.bench.stand import percentile
 class _Poster(asyncio.Protocol):
     """Posts, waits for the answer, posts again."""
 
-    def __init__(self, head: bytes, tail: bytes, numbers: itertools.count[int], until: float, latencies: list[float]) -> None:
-        self._head, self._tail, self._numbers, self._until, self._latencies = head, tail, numbers, until, latencies
+    def __init__(
+        self, head: bytes, tail: bytes, numbers: itertools.count[int], until: float, latencies: list[float]
+    ) -> None:
+        self._head, self._tail, self._numbers, self._until, self._latencies = (
+            head,
+            tail,
+            numbers,
+            until,
+            latencies,
+        )
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._began = 0.0
 
@@ -42,7 +50,9 @@ class _Poster(asyncio.Protocol):
             self._transport.close()
 
 
-async def generate(port: int, path: str, body: bytes, signature: str, connections: int, seconds: float) -> dict[str, float]:
+async def generate(
+    port: int, path: str, body: bytes, signature: str, connections: int, seconds: float
+) -> dict[str, float]:
     """Requests/s and latencies (seconds) of `connections` posters over `seconds`."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nx-github-event: push\r\n"
@@ -53,9 +63,15 @@ async def generate(port: int, path: str, body: bytes, signature: str, connection
     began = time.perf_counter()
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda: _Poster(head, b"\r\n" + body, numbers, began + seconds, latencies), "127.0.0.1", port)
+        await loop.create_connection(
+            lambda: _Poster(head, b"\r\n" + body, numbers, began + seconds, latencies), "127.0.0.1", port
+        )
         for _ in range(connections)
     ]
     await asyncio.gather(*[protocol.done for _, protocol in made])
     elapsed = time.perf_counter() - began
-    return {"rps": len(latencies) / elapsed, "p50_s": percentile(latencies, 0.5), "p99_s": percentile(latencies, 0.99)}
+    return {
+        "rps": len(latencies) / elapsed,
+        "p50_s": percentile(latencies, 0.5),
+        "p99_s": percentile(latencies, 0.99),
+    }

@@ -44,8 +44,10 @@ request = function()
   return wrk.format(nil, "/in/bench")
 end
 done = function(summary, latency)
-  io.write(string.format("RESULT %d %d %d %d\\n", summary.requests, summary.errors.status + summary.errors.read
-    + summary.errors.write + summary.errors.timeout + summary.errors.connect, latency:percentile(50), latency:percentile(99)))
+  local errors = summary.errors
+  local failed = errors.status + errors.read + errors.write + errors.timeout + errors.connect
+  local p50, p99 = latency:percentile(50), latency:percentile(99)
+  io.write(string.format("RESULT %d %d %d %d\\n", summary.requests, failed, p50, p99))
 end
 """
 
@@ -53,11 +55,18 @@ end
 def payload() -> bytes:
     """8 KB in GitHub's form."""
     commits = [
-        {"id": hashlib.sha1(str(n).encode(), usedforsecurity=False).hexdigest(), "message": f"Turn wheel {n}", "added": [f"wheel/{n}.py"],
-         "author": {"name": "Miller", "email": f"miller{n}@octo-mill.example"}, "timestamp": "2026-11-23T10:00:00Z"}
+        {
+            "id": hashlib.sha1(str(n).encode(), usedforsecurity=False).hexdigest(),
+            "message": f"Turn wheel {n}",
+            "added": [f"wheel/{n}.py"],
+            "author": {"name": "Miller", "email": f"miller{n}@octo-mill.example"},
+            "timestamp": "2026-11-23T10:00:00Z",
+        }
         for n in range(35)
     ]
-    body = json.dumps({"ref": "refs/heads/main", "repository": {"full_name": "octo-mill/waterwheel"}, "commits": commits})
+    body = json.dumps(
+        {"ref": "refs/heads/main", "repository": {"full_name": "octo-mill/waterwheel"}, "commits": commits}
+    )
     return body.encode().ljust(8192)[:8192]
 
 
@@ -67,7 +76,14 @@ def signature(body: bytes) -> str:
 
 async def wrk(script: Path, port: int, seconds: int) -> dict[str, float]:
     process = await asyncio.create_subprocess_exec(
-        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script), f"http://127.0.0.1:{port}",
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds}s",
+        "--latency",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{port}",
         stdout=asyncio.subprocess.PIPE,
     )
     output = (await process.communicate())[0].decode()
@@ -116,17 +132,32 @@ async def main(seconds: int, rounds: int) -> None:
         print(f"in the log: {stored}, in the work list: {items}")
         if not stored or stored != items:
             raise SystemExit("the log and the work list do not agree")
-    medians = {v: {key: statistics.median(r[key] for r in results[v]) for key in ("rps", "p50_s", "p99_s")} for v in VARIANTS}
+    medians = {
+        v: {key: statistics.median(r[key] for r in results[v]) for key in ("rps", "p50_s", "p99_s")} for v in VARIANTS
+    }
     ours, noop, usual = (medians[variant]["rps"] for variant in VARIANTS)
-    figures: dict[str, Any] = {f"{variant}_{key}": round(value, 6) for variant in VARIANTS for key, value in medians[variant].items()}
-    figures |= {"of_noop": round(ours / noop, 3), "times_insert_per_request": round(ours / usual, 2), "stored": stored}
+    figures: dict[str, Any] = {
+        f"{variant}_{key}": round(value, 6) for variant in VARIANTS for key, value in medians[variant].items()
+    }
+    figures |= {
+        "of_noop": round(ours / noop, 3),
+        "times_insert_per_request": round(ours / usual, 2),
+        "stored": stored,
+    }
     figures["generator"] = "wrk" if shutil.which("wrk") else "own"
     publish(
         "ingest",
         f"one ingest process, {CONNECTIONS} connections, 8 KB, signed; generator: {figures['generator']}",
         ("variant", "requests/s", "p50 ms", "p99 ms", "of noop", "times insert"),
         [
-            (v.replace("_", " "), f"{m['rps']:,.0f}", f"{m['p50_s'] * 1e3:.1f}", f"{m['p99_s'] * 1e3:.1f}", f"{m['rps'] / noop:.0%}", f"{m['rps'] / usual:.2f}")
+            (
+                v.replace("_", " "),
+                f"{m['rps']:,.0f}",
+                f"{m['p50_s'] * 1e3:.1f}",
+                f"{m['p99_s'] * 1e3:.1f}",
+                f"{m['rps'] / noop:.0%}",
+                f"{m['rps'] / usual:.2f}",
+            )
             for v, m in medians.items()
         ],
         figures,

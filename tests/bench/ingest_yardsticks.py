@@ -60,13 +60,20 @@ def noop() -> Litestar:
         yield
         await database.close()
 
-    return Litestar([asgi("/in", is_mount=True, copy_scope=False)(door.__call__)], lifespan=[lifespan], openapi_config=None, logging_config=None)
+    return Litestar(
+        [asgi("/in", is_mount=True, copy_scope=False)(door.__call__)],
+        lifespan=[lifespan],
+        openapi_config=None,
+        logging_config=None,
+    )
 
 
 def insert_per_request() -> Litestar:
     """What one writes first: a route, the body, the signature, one insert, one commit."""
     engine = create_async_engine(
-        "postgresql+asyncpg://" + os.environ["HEADRACE_DATABASE_URL"].partition("://")[2], pool_size=20, max_overflow=0
+        "postgresql+asyncpg://" + os.environ["HEADRACE_DATABASE_URL"].partition("://")[2],
+        pool_size=20,
+        max_overflow=0,
     )
 
     @post("/in/{source:str}", status_code=202)
@@ -79,7 +86,14 @@ def insert_per_request() -> Litestar:
         async with engine.begin() as connection:
             await connection.execute(
                 insert(tables.event).values(
-                    stream_id=id, version=0, workspace_id=1, source_id=1, type="yardstick", metadata={"source": "bench"}, headers=b"", body=body
+                    stream_id=id,
+                    version=0,
+                    workspace_id=1,
+                    source_id=1,
+                    type="yardstick",
+                    metadata={"source": "bench"},
+                    headers=b"",
+                    body=body,
                 )
             )
         return Response({"id": str(id)}, status_code=202)
@@ -89,4 +103,14 @@ def insert_per_request() -> Litestar:
 
 if __name__ == "__main__":
     app = {"noop": noop, "insert_per_request": insert_per_request}[sys.argv[1]]()
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), loop="uvloop", http="httptools", ws="none", access_log=False, log_config=None, server_header=False)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )

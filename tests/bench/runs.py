@@ -1,4 +1,4 @@
-"""`make bench-runs`: a workflow of three effectful no-op nodes, each committed before the next begins, one worker process.
+"""`make bench-runs`: a workflow of three effectful no-op nodes, each committed before the next begins, in one worker.
 
     drain      deliveries that were all acknowledged before the worker started: runs/s from first start to last end
     one        one in flight: from POST to run finished, and from POST to the first node
@@ -97,7 +97,11 @@ async def one_in_flight(made: Stand, count: int) -> dict[str, float]:
     async with made.database() as database, httpx2.AsyncClient() as client:
         for number in range(count + 20):  # the first twenty warm up
             began = time.time()
-            headers = {"x-github-event": "push", "x-hub-signature-256": signature(body), "x-github-delivery": f"one-{number}"}
+            headers = {
+                "x-github-event": "push",
+                "x-hub-signature-256": signature(body),
+                "x-github-delivery": f"one-{number}",
+            }
             response = await client.post(f"http://127.0.0.1:{port}/in/bench", content=body, headers=headers)
             response.raise_for_status()
             row = await _ended(database, response.json()["id"])
@@ -118,7 +122,8 @@ async def _ended(database: Database, delivery: str) -> Any:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         rows = await database.fetch(
-            "SELECT extract(epoch FROM r.ended_at)::float8, e.body FROM run r JOIN event e ON e.stream_id = r.id AND e.version = 1 "
+            "SELECT extract(epoch FROM r.ended_at)::float8, e.body "
+            "FROM run r JOIN event e ON e.stream_id = r.id AND e.version = 1 "
             "WHERE r.delivery_id = $1 AND r.ended_at IS NOT NULL",
             delivery,
         )
@@ -172,7 +177,10 @@ async def main(deliveries: int, rounds: int, profile: bool) -> None:
         "runs of three effectful nodes, each committed before the next begins; one worker process",
         ("what", "figure"),
         [
-            (f"drain of {best['runs']:,} acknowledged deliveries (median of {rounds})", f"{best['rps']:,.0f} runs/s"),
+            (
+                f"drain of {best['runs']:,} acknowledged deliveries (median of {rounds})",
+                f"{best['rps']:,.0f} runs/s",
+            ),
             ("one in flight, POST to run finished, p50", f"{one['p50_s'] * 1e3:.1f} ms"),
             ("one in flight, POST to run finished, p99", f"{one['p99_s'] * 1e3:.1f} ms"),
             ("idle, POST to first node, p50", f"{one['first_node_p50_s'] * 1e3:.1f} ms"),

@@ -149,13 +149,13 @@ async def until_ready(port: int, process: subprocess.Popen[bytes], patience: flo
     async with httpx2.AsyncClient() as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise SystemExit(f"{process.args}: ended with {process.returncode}")
+                raise SystemExit(f"{process.args!r}: ended with {process.returncode}")
             with contextlib.suppress(httpx2.TransportError):
                 response = await client.get(f"http://127.0.0.1:{port}/health/ready")
                 if response.status_code in (200, 404):
                     return
             await asyncio.sleep(0.05)
-    raise SystemExit(f"{process.args}: expected it to be ready on {port} within {patience:g} s")
+    raise SystemExit(f"{process.args!r}: expected it to be ready on {port} within {patience:g} s")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -164,11 +164,22 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def machine() -> str:
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "?")
-    return f"{os.cpu_count()} cores ({cpu}), Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "?",
+    )
+    return (
+        f"{os.cpu_count()} cores ({cpu}), Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    )
 
 
-def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], figures: dict[str, Any]) -> None:
+def publish(
+    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], figures: dict[str, Any]
+) -> None:
     """Prints the table and writes the figures to `.headrace/bench/NAME.json`."""
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):

@@ -54,7 +54,9 @@ async def test_the_same_key_of_another_source_is_another_delivery(open_as: Open)
 
 async def test_two_equal_deliveries_in_one_batch(open_as: Open) -> None:
     async with open_as("ingest") as ingest, open_as("operator") as operator:
-        results = await DeliveryWriter(ingest).write([receipt("a"), receipt("k"), receipt("k"), receipt("k"), receipt("b")])
+        results = await DeliveryWriter(ingest).write(
+            [receipt("a"), receipt("k"), receipt("k"), receipt("k"), receipt("b")]
+        )
         accepted = [result.id for result in results if isinstance(result, Accepted)]
         assert len(accepted) == 3
         assert results[1] == Accepted(accepted[1])
@@ -65,7 +67,13 @@ async def test_two_equal_deliveries_in_one_batch(open_as: Open) -> None:
 async def test_a_bad_row_in_a_batch_fails_alone(open_as: Open) -> None:
     async with open_as("ingest") as ingest, open_as("operator") as operator:
         journal = delivery_journal(ingest, max_waiting=100)
-        rows = [receipt(), receipt(metadata='{"no": "\\u0000"}'), receipt(), receipt(metadata="not json"), receipt()]
+        rows = [
+            receipt(),
+            receipt(metadata='{"no": "\\u0000"}'),
+            receipt(),
+            receipt(metadata="not json"),
+            receipt(),
+        ]
         results = await asyncio.gather(*[journal.append(row) for row in rows], return_exceptions=True)
         assert [type(result) for result in results] == [Accepted, BadRow, Accepted, BadRow, Accepted]
         assert await operator.fetchval("SELECT count(*) FROM event") == 3
@@ -90,8 +98,21 @@ async def test_an_id_of_a_time_without_a_partition_is_refused(open_as: Open) -> 
             await DeliveryWriter(ingest).write([stray])
 
 
-@pytest.mark.parametrize("role", ["headrace_ingest", "headrace_worker", "headrace_relay", "headrace_operator", "headrace_owner", "postgres"])
-@pytest.mark.parametrize("verb", ["UPDATE {} SET type = 'x'", "DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET type = 'x' WHERE false"])
+@pytest.mark.parametrize(
+    "role",
+    [
+        "headrace_ingest",
+        "headrace_worker",
+        "headrace_relay",
+        "headrace_operator",
+        "headrace_owner",
+        "postgres",
+    ],
+)
+@pytest.mark.parametrize(
+    "verb",
+    ["UPDATE {} SET type = 'x'", "DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET type = 'x' WHERE false"],
+)
 async def test_events_are_never_changed_by_anybody(open_as: Open, database_url: str, role: str, verb: str) -> None:
     async with open_as("ingest") as ingest:
         (id,) = await deliver(ingest)
@@ -110,13 +131,18 @@ async def test_events_are_never_changed_by_anybody(open_as: Open, database_url: 
 
 @pytest.mark.parametrize(
     "statement",
-    ["SELECT body FROM event", "SELECT * FROM work_item", "DELETE FROM delivery_key", "SELECT * FROM workflow", "UPDATE source SET slug = 'x'"],
+    [
+        "SELECT body FROM event",
+        "SELECT * FROM work_item",
+        "DELETE FROM delivery_key",
+        "SELECT * FROM workflow",
+        "UPDATE source SET slug = 'x'",
+    ],
 )
 async def test_ingest_can_append_and_nothing_else(open_as: Open, statement: str) -> None:
-    async with open_as("ingest") as ingest:
-        async with ingest.connection() as connection:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(statement)
+    async with open_as("ingest") as ingest, ingest.connection() as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
 
 
 async def test_partitions_are_made_ahead_and_again_without_harm(open_as: Open) -> None:

@@ -159,7 +159,11 @@ async def test_an_append_with_a_stale_token_changes_nothing(open_as: Open, then:
 async def test_in_a_batch_only_the_stale_run_is_left_out(open_as: Open) -> None:
     async with open_as("ingest") as ingest, open_as("worker") as worker:
         ids = [await start_run(ingest, worker) for _ in range(3)]
-        assert await writer(worker).append([step(ids[0], 1, 1), step(ids[1], 9, 1), step(ids[2], 1, 1)]) == [True, False, True]
+        assert await writer(worker).append([step(ids[0], 1, 1), step(ids[1], 9, 1), step(ids[2], 1, 1)]) == [
+            True,
+            False,
+            True,
+        ]
 
 
 async def test_finish_removes_the_work_and_yield_lets_it_go(open_as: Open) -> None:

@@ -1,4 +1,4 @@
-"""Ingest is killed, Redis is wiped, PostgreSQL is restarted, all under load: every 2xx is in the log, every run ends."""
+"""Ingest is killed, Redis is wiped, PostgreSQL is restarted, under load: every 2xx is in the log, every run ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -74,7 +75,9 @@ async def test_redis_flushed_again_and_again_costs_time_and_nothing_else(system:
     system.relay()
     system.worker()
     senders = Senders(system, count=4)
-    clients = [redis.Redis.from_url(system.environment[name]) for name in ("HEADRACE_REDIS_URL", "HEADRACE_STATE_REDIS_URL")]
+    clients = [
+        redis.Redis.from_url(system.environment[name]) for name in ("HEADRACE_REDIS_URL", "HEADRACE_STATE_REDIS_URL")
+    ]
     for goal in range(20, 220, 10):
         await senders.until(goal)
         for client in clients:
@@ -92,7 +95,10 @@ async def test_redis_flushed_again_and_again_costs_time_and_nothing_else(system:
 async def fragile(tmp_path: Path) -> AsyncIterator[tuple[System, EmbeddedPostgres, EmbeddedRedis]]:
     """A system on servers of its own, which a test may stop."""
     with scratch() as directory:
-        postgres, server = EmbeddedPostgres(directory / "postgres"), EmbeddedRedis(directory / "redis", persist=False)
+        postgres, server = (
+            EmbeddedPostgres(directory / "postgres"),
+            EmbeddedRedis(directory / "redis", persist=False),
+        )
         try:
             await asyncio.to_thread(postgres.start)
             await asyncio.to_thread(server.start)
@@ -109,7 +115,9 @@ async def fragile(tmp_path: Path) -> AsyncIterator[tuple[System, EmbeddedPostgre
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_postgres_restarted_under_load(fragile: tuple[System, EmbeddedPostgres, EmbeddedRedis], mode: str) -> None:
+async def test_postgres_restarted_under_load(
+    fragile: tuple[System, EmbeddedPostgres, EmbeddedRedis], mode: Literal["fast", "immediate"]
+) -> None:
     system, postgres, _ = fragile
     await system.apply(chain(system.record, "one", "two"))
     await system.ingest()
@@ -133,7 +141,9 @@ async def test_postgres_restarted_under_load(fragile: tuple[System, EmbeddedPost
     await system.check(await system.count("SELECT count(*) FROM delivery_key"), nodes=2)
 
 
-async def test_redis_killed_and_back_under_load(fragile: tuple[System, EmbeddedPostgres, EmbeddedRedis]) -> None:
+async def test_redis_killed_and_back_under_load(
+    fragile: tuple[System, EmbeddedPostgres, EmbeddedRedis],
+) -> None:
     system, _, server = fragile
     await system.apply(chain(system.record, "one", "two"))
     await system.ingest()

@@ -166,9 +166,7 @@ def test_valkey_without_persistence_begins_empty(directory: Path) -> None:
         server.kill()
 
 
-def test_both_ask_for_their_password_and_keep_it_private(
-    postgres: EmbeddedPostgres, valkey: EmbeddedRedis
-) -> None:
+def test_both_ask_for_their_password_and_keep_it_private(postgres: EmbeddedPostgres, valkey: EmbeddedRedis) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         query(with_path(postgres.url.replace("postgres:", "postgres:x", 1), "postgres"), "SELECT 1")
     with (
@@ -228,9 +226,7 @@ def postgres_user(server: EmbeddedPostgres) -> int:
 
 
 def test_a_killed_parent_takes_them_down_and_the_next_start_succeeds_at_once(directory: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(directory)], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(directory)], stdout=subprocess.PIPE, text=True) as parent:
         try:
             assert parent.stdout
             pids = [int(pid) for pid in parent.stdout.readline().split()]
@@ -247,9 +243,7 @@ def test_a_killed_parent_takes_them_down_and_the_next_start_succeeds_at_once(dir
     again[1].kill()
 
 
-def test_a_taken_port_is_an_error_once_it_was_given_out(
-    valkey: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_taken_port_is_an_error_once_it_was_given_out(valkey: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_PORT_PATIENCE", 0.1)
     valkey.stop()
     with socket.create_server(("127.0.0.1", valkey.port)):

@@ -33,9 +33,7 @@ class Bench:
         self._registry = Registry.load()
 
     async def attempt(self, uses: str, inputs: dict[str, Any], attempt: int = 1) -> Outcome:
-        context = NodeContext(
-            RUN, "orders", "notify", attempt, 0.0, TRACEPARENT, self._client, self._endpoint
-        )
+        context = NodeContext(RUN, "orders", "notify", attempt, 0.0, TRACEPARENT, self._client, self._endpoint)
         return await execute(self._registry[uses], context, inputs, 60.0, KillablePool(1))
 
     async def _endpoint(self, name: str) -> Endpoint:
@@ -81,9 +79,7 @@ async def test_transform_gives_its_value(bench: Bench) -> None:
         ("application/octet-stream", b"\xff", "\ufffd"),
     ],
 )
-async def test_http_request_parses_what_says_it_is_json(
-    bench: Bench, kind: str, body: bytes, parsed: Any
-) -> None:
+async def test_http_request_parses_what_says_it_is_json(bench: Bench, kind: str, body: bytes, parsed: Any) -> None:
     bench.server.answer = lambda asked: Answer(200, {"Content-Type": kind}, body)
     result = output(await bench.attempt("http.request", {"url": bench.server.url}))
     assert (result["status"], result["body"], result["headers"]["content-type"]) == (200, parsed, kind)
@@ -194,8 +190,6 @@ async def test_an_endpoint_that_is_gone_is_not_retried(bench: Bench) -> None:
     assert (retry.max_attempts, "http_410" in retry.on, "http_5xx" in retry.on) == (8, False, True)
 
 
-@pytest.mark.parametrize(
-    "target", [{}, {"endpoint": "raw", "url": "http://x.example/"}, {"endpoint": "none"}]
-)
+@pytest.mark.parametrize("target", [{}, {"endpoint": "raw", "url": "http://x.example/"}, {"endpoint": "none"}])
 async def test_a_delivery_needs_one_known_target(bench: Bench, target: dict[str, str]) -> None:
     assert failed(await bench.attempt("webhook.deliver", {"body": {}, **target})).kind == "input"

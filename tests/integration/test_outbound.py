@@ -85,9 +85,7 @@ async def test_a_redirect_is_guarded_like_a_first_request(server: Server) -> Non
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/"])
-async def test_a_redirect_to_another_scheme_is_blocked(
-    client: OutboundClient, server: Server, location: str
-) -> None:
+async def test_a_redirect_to_another_scheme_is_blocked(client: OutboundClient, server: Server, location: str) -> None:
     server.answer = lambda asked: Answer(302, {"Location": location})
     assert await kind_of(client, server.url, follow_redirects=True) == "blocked"
 
@@ -105,16 +103,10 @@ async def test_a_redirect_keeps_the_credentials_of_another_host_to_itself(
     client: OutboundClient, server: Server
 ) -> None:
     def answer(asked: Asked) -> Answer:
-        return (
-            Answer(302, {"Location": f"http://localhost:{server.port}/b"})
-            if asked.target == "/a"
-            else Answer()
-        )
+        return Answer(302, {"Location": f"http://localhost:{server.port}/b"}) if asked.target == "/a" else Answer()
 
     server.answer = answer
-    await client.request(
-        "GET", f"{server.url}/a", headers={"Authorization": "Bearer x"}, follow_redirects=True
-    )
+    await client.request("GET", f"{server.url}/a", headers={"Authorization": "Bearer x"}, follow_redirects=True)
     assert ["authorization" in asked.headers for asked in server.asked] == [True, False]
 
 
@@ -156,9 +148,7 @@ async def test_the_environments_proxy_is_not_used(server: Server, monkeypatch: p
     await client.aclose()
 
 
-async def test_a_response_may_have_the_limit_and_not_a_byte_more(
-    client: OutboundClient, server: Server
-) -> None:
+async def test_a_response_may_have_the_limit_and_not_a_byte_more(client: OutboundClient, server: Server) -> None:
     server.answer = lambda asked: Answer(body=b"x" * (RESPONSE_LIMIT + int(asked.target[1:])))
     assert len((await client.request("GET", f"{server.url}/0")).body) == RESPONSE_LIMIT
     assert await kind_of(client, f"{server.url}/1") == "error"

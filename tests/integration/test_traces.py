@@ -76,9 +76,7 @@ def of_trace(collector: Collector, traceparent: str | None, count: int) -> dict[
 def test_a_trace_has_parents_links_kinds_and_attributes(collector: Collector, telemetry: Telemetry) -> None:
     with telemetry.span("first") as first:
         pass
-    with telemetry.span(
-        "request", kind="server", parent=SENDER, attributes={"headrace.source": "shop"}
-    ) as request:
+    with telemetry.span("request", kind="server", parent=SENDER, attributes={"headrace.source": "shop"}) as request:
         request.set("http.response.status_code", 202)
         with telemetry.span("append", parent=request.traceparent) as append:
             pass
@@ -123,9 +121,7 @@ def test_a_failure_carries_its_kind_and_no_message(collector: Collector, telemet
     assert "hunter2" not in str(spans)
 
 
-async def test_tasks_and_threads_do_not_get_into_each_others_spans(
-    collector: Collector, telemetry: Telemetry
-) -> None:
+async def test_tasks_and_threads_do_not_get_into_each_others_spans(collector: Collector, telemetry: Telemetry) -> None:
     async def task(number: int, root: str | None) -> None:
         with telemetry.span(f"task {number}", parent=root) as span:
             await asyncio.sleep(0.001 * (number % 5))
@@ -241,9 +237,7 @@ async def test_an_outgoing_request_is_a_client_span_that_the_receiver_continues(
 
 async def test_a_request_its_append_and_its_doorbell(collector: Collector, telemetry: Telemetry) -> None:
     """The door itself, over a log that takes, refuses and is away in turn."""
-    outcomes: Iterator[Appended | Exception] = iter(
-        [Accepted(uuid4()), Duplicate(uuid4()), Unavailable("away")]
-    )
+    outcomes: Iterator[Appended | Exception] = iter([Accepted(uuid4()), Duplicate(uuid4()), Unavailable("away")])
     verifications = itertools.chain([Verified(0)] * 3, [Refused("no signature matches")])
     written: list[Receipt] = []
     answered: list[UUID | None] = []
@@ -283,9 +277,7 @@ async def test_a_request_its_append_and_its_doorbell(collector: Collector, telem
             assert spans["append"].parent_id == request.span_id
             traceparent = msgspec.json.decode(written[number].metadata)["traceparent"]
             assert traceparent[3:52] == request.context, "the delivery carries the request's span"
-            assert request.attributes.get("headrace.event.id") == (
-                str(answered[number]) if answered[number] else None
-            )
+            assert request.attributes.get("headrace.event.id") == (str(answered[number]) if answered[number] else None)
             assert request.attributes.get("headrace.duplicate") == (False, True, None)[number]
         else:
             assert request.attributes["headrace.refused"] == "no signature matches"
@@ -297,9 +289,7 @@ async def test_a_request_its_append_and_its_doorbell(collector: Collector, telem
         pass
     rung = of_trace(collector, doorbell.traceparent, 1)["doorbell"]
     assert (rung.kind, rung.parent_id, rung.attributes["headrace.deliveries"]) == ("producer", "", 3)
-    assert list(rung.links) == [
-        msgspec.json.decode(receipt.metadata)["traceparent"][3:52] for receipt in written
-    ]
+    assert list(rung.links) == [msgspec.json.decode(receipt.metadata)["traceparent"][3:52] for receipt in written]
 
 
 async def post(door: Door, traceparent: str) -> None:

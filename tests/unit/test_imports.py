@@ -24,11 +24,33 @@ FENCES = [
     # The pure core: no I/O, no clock, no framework.
     (
         "executor.workflow",
-        ("executor.engine", "executor.worker", "executor.cli", "executor.nodes", "asyncio", "asyncpg", "sqlalchemy", "redis",
-         "dramatiq", "httpx2", "litestar", "socket", "subprocess", "threading", "time", "random", "structlog", "opentelemetry"),
+        (
+            "executor.engine",
+            "executor.worker",
+            "executor.cli",
+            "executor.nodes",
+            "asyncio",
+            "asyncpg",
+            "sqlalchemy",
+            "redis",
+            "dramatiq",
+            "httpx2",
+            "litestar",
+            "socket",
+            "subprocess",
+            "threading",
+            "time",
+            "random",
+            "structlog",
+            "opentelemetry",
+        ),
         (),
     ),
-    ("ingest.verify", ("asyncio", "asyncpg", "sqlalchemy", "redis", "litestar", "socket", "time", "structlog"), ()),
+    (
+        "ingest.verify",
+        ("asyncio", "asyncpg", "sqlalchemy", "redis", "litestar", "socket", "time", "structlog"),
+        (),
+    ),
     # SQL stands in `events`.
     ("ingest", ("asyncpg", "sqlalchemy"), ()),
     ("executor", ("asyncpg", "sqlalchemy"), ("executor.cli",)),
@@ -37,7 +59,11 @@ FENCES = [
     # The web framework is at the edge.
     ("", ("litestar", "uvicorn"), ("ingest.app", "executor.cli")),
     # The Redis client is where Redis is.
-    ("", ("redis",), ("events.doorbell", "executor.engine.snapshots", "executor.worker.relay", "executor.cli")),
+    (
+        "",
+        ("redis",),
+        ("events.doorbell", "executor.engine.snapshots", "executor.worker.relay", "executor.cli"),
+    ),
     # The SDK is loaded where telemetry is switched on.
     ("", ("opentelemetry",), ("events.otel", "events.otel_spans", "events.otel_exporter")),
 ]
@@ -71,7 +97,9 @@ def inside(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(prefix + ".")
 
 
-@pytest.mark.parametrize(("who", "forbidden", "but"), FENCES, ids=[f"{who or 'all'}-{what[0]}" for who, what, _ in FENCES])
+@pytest.mark.parametrize(
+    ("who", "forbidden", "but"), FENCES, ids=[f"{who or 'all'}-{what[0]}" for who, what, _ in FENCES]
+)
 def test_fence(who: str, forbidden: tuple[str, ...], but: tuple[str, ...]) -> None:
     wrong = [
         f"{name}:{line} imports {imported}"

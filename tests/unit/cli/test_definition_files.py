@@ -89,9 +89,7 @@ def test_no_fault_shows_a_secret(tmp_path: Path) -> None:
 
 
 def test_a_trigger_names_a_source_that_is_there(tmp_path: Path) -> None:
-    workflow = (
-        "workflow: w\non: [{source: shop}, {source: nix}]\nnodes: {a: {uses: transform, with: {value: 1}}}\n"
-    )
+    workflow = "workflow: w\non: [{source: shop}, {source: nix}]\nnodes: {a: {uses: transform, with: {value: 1}}}\n"
     read = _read(tmp_path, workflow)
     assert unknown_sources(read, {"shop", "nix"}) == []
     faults = unknown_sources(read, {"shop"})
@@ -119,11 +117,7 @@ def test_a_directory_is_all_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["dev.yaml", "demo.yaml"])
 def test_the_examples_are_right(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (
-        (Path(__file__).parents[3] / "executor/demo" / name)
-        .read_text()
-        .replace("SINK/", "http://127.0.0.1:1/")
-    )
+    text = (Path(__file__).parents[3] / "executor/demo" / name).read_text().replace("SINK/", "http://127.0.0.1:1/")
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".headrace").mkdir()
     for key in ("hello.key", "github.secret"):

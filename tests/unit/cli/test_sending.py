@@ -61,9 +61,7 @@ def test_a_signature_of_its_own_and_an_unusable_secret_are_refused_at_once() -> 
         sender_for(parse_source(SOURCES[0]), " ")
 
 
-async def _sent(
-    monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx2.Request], httpx2.Response]
-) -> list[Delivery]:
+async def _sent(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx2.Request], httpx2.Response]) -> list[Delivery]:
     real = httpx2.AsyncClient
 
     def client(**_settings: Any) -> httpx2.AsyncClient:
@@ -102,9 +100,7 @@ async def test_a_5xx_and_a_broken_connection_are_tried_again_under_the_same_id(
 
 async def test_a_4xx_is_final_and_its_reason_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     tally = Tally()
-    for delivery in await _sent(
-        monkeypatch, lambda request: httpx2.Response(401, text="no signature matches")
-    ):
+    for delivery in await _sent(monkeypatch, lambda request: httpx2.Response(401, text="no signature matches")):
         tally.count(delivery)
     assert (tally.refused, tally.retries, tally.fault) == (3, 0, "401: no signature matches")
 

@@ -43,8 +43,6 @@ def test_a_status_has_a_kind(status: int, kind: str) -> None:
     assert len(str(error)) < 600
 
 
-@pytest.mark.parametrize(
-    "url", ["https://a:b@x.example/p?token=s", "https://x.example/p#s", "https://x.example/p?@s"]
-)
+@pytest.mark.parametrize("url", ["https://a:b@x.example/p?token=s", "https://x.example/p#s", "https://x.example/p?@s"])
 def test_a_shown_url_has_no_secrets(url: str) -> None:
     assert shown(url) == "https://x.example/p"

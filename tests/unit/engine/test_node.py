@@ -31,9 +31,7 @@ async def attempt(uses: str, inputs: Any, seconds: float = LONG) -> Outcome:
 
 
 async def test_a_result_is_what_json_carries() -> None:
-    assert await attempt("sample.customer", {"email": "ann@b.example"}) == Completed(
-        {"name": "ann", "tags": ["seen"]}
-    )
+    assert await attempt("sample.customer", {"email": "ann@b.example"}) == Completed({"name": "ann", "tags": ["seen"]})
 
 
 async def test_a_default_is_not_shared_between_calls() -> None:

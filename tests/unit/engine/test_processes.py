@@ -65,9 +65,7 @@ async def test_a_process_serves_many_calls(pool: KillablePool) -> None:
     assert (await output(pool))["pid"] == (await output(pool))["pid"]
 
 
-async def test_an_endless_loop_ends_at_its_timeout_and_the_next_call_works(
-    pool: KillablePool, tmp_path: Path
-) -> None:
+async def test_an_endless_loop_ends_at_its_timeout_and_the_next_call_works(pool: KillablePool, tmp_path: Path) -> None:
     mark = tmp_path / "started"
     outcome = await call(pool, "sample.spin", {"started": str(mark)}, 1.0)
     assert isinstance(outcome, Failed)
@@ -81,9 +79,7 @@ async def test_an_endless_loop_ends_at_its_timeout_and_the_next_call_works(
 async def test_a_process_that_dies_fails_its_call_and_the_pool_goes_on(
     pool: KillablePool, how: str, epitaph: str
 ) -> None:
-    assert await call(pool, "sample.die", {"how": how}) == Failed(
-        "process", f"sample.die: its process died: {epitaph}"
-    )
+    assert await call(pool, "sample.die", {"how": how}) == Failed("process", f"sample.die: its process died: {epitaph}")
     assert (await output(pool, 1))["value"] == 1
 
 
@@ -108,9 +104,7 @@ async def test_a_process_that_dies_idle_fails_nothing(pool: KillablePool) -> Non
         ("odd", Failed("error", "_Unpicklable: neither survives pickling")),
     ],
 )
-async def test_what_a_node_raises_comes_back_as_its_kind(
-    pool: KillablePool, kind: str, expected: Failed
-) -> None:
+async def test_what_a_node_raises_comes_back_as_its_kind(pool: KillablePool, kind: str, expected: Failed) -> None:
     assert await call(pool, "sample.sync_raise", {"kind": kind}) == expected
 
 

@@ -69,9 +69,7 @@ def chatter() -> None:
 
 def test_a_record_has_time_level_event_logger_and_what_was_given(capsys: pytest.CaptureFixture[str]) -> None:
     with configured("json"), structlog.contextvars.bound_contextvars(run_id="r1"):
-        structlog.get_logger("headrace.x").bind(node="n").info(
-            "run.started", count=3, at=1.5, event_id=UUID(int=1)
-        )
+        structlog.get_logger("headrace.x").bind(node="n").info("run.started", count=3, at=1.5, event_id=UUID(int=1))
     (line,) = lines(capsys)
     assert list(line)[:3] == ["timestamp", "level", "event"]
     assert abs((datetime.now(UTC) - datetime.fromisoformat(line.pop("timestamp"))).total_seconds()) < 60
@@ -268,9 +266,7 @@ def test_records_are_bounded_whatever_is_given() -> None:
     assert SECRET[:5] not in str(redacted({"cut": wide["cut"]}))
 
 
-@pytest.mark.parametrize(
-    "hostile", ["://x:", "token", "token=", "secret-", "bearer ", "cookie ", "'", "@", "basic"]
-)
+@pytest.mark.parametrize("hostile", ["://x:", "token", "token=", "secret-", "bearer ", "cookie ", "'", "@", "basic"])
 def test_a_hostile_text_costs_little(hostile: str) -> None:
     """Quadratic would be seconds."""
     import time  # noqa: PLC0415

@@ -96,9 +96,7 @@ def test_a_span_continues_its_parents_trace_with_an_id_of_its_own(unsampled: Tel
     "parent",
     [None, "", "nonsense", "ff" + SENDER[2:], SENDER.replace("00f067aa0ba902b7", "0" * 16), SENDER + "-00"],
 )
-def test_without_a_valid_parent_a_span_is_a_root_whatever_is_ambient(
-    unsampled: Telemetry, parent: str | None
-) -> None:
+def test_without_a_valid_parent_a_span_is_a_root_whatever_is_ambient(unsampled: Telemetry, parent: str | None) -> None:
     ambient = TracerProvider(shutdown_on_exit=False).get_tracer("someone else's")
     with ambient.start_as_current_span("ambient") as outer, unsampled.span("ours") as before:
         own = unsampled.span("a", parent=parent).traceparent

@@ -22,9 +22,7 @@ def identifier(preset: str) -> Identify:
 
 
 GITHUB = identifier("github")
-BY_BODY = compile_identity(
-    (Pointer("/data/0/id"), Pointer("/event")), (Pointer("/a~1b"), Pointer("/data/0/~0"))
-)
+BY_BODY = compile_identity((Pointer("/data/0/id"), Pointer("/event")), (Pointer("/a~1b"), Pointer("/data/0/~0")))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +44,7 @@ def test_githubs_type_is_its_event_and_the_action_where_there_is_one(body: bytes
 
 @pytest.mark.parametrize("name", ["webhook-id", "svix-id"])
 def test_a_standard_webhook_has_its_id_in_either_header_and_its_type_in_the_body(name: str) -> None:
-    identity = identifier("standard")(
-        request(b'{"data":{"type":"x"},"type":"user.created"}', (name, "msg_1"))
-    )
+    identity = identifier("standard")(request(b'{"data":{"type":"x"},"type":"user.created"}', (name, "msg_1")))
     assert identity == Identity(dedup_key(b"id", b"msg_1"), "msg_1", "user.created")
 
 
@@ -139,14 +135,10 @@ def test_a_fault_beside_a_pointer_does_not_hide_what_it_finds() -> None:
 
 
 def test_a_nul_never_reaches_the_database() -> None:
-    identity = GITHUB(
-        request(b'{"action":"a\\u0000b\\n"}', ("X-GitHub-Event", "p"), ("X-GitHub-Delivery", "x\x00y"))
-    )
+    identity = GITHUB(request(b'{"action":"a\\u0000b\\n"}', ("X-GitHub-Event", "p"), ("X-GitHub-Delivery", "x\x00y")))
     assert identity.event_type == "p.a�b�"
     assert identity.delivery_id == "x�y"
-    assert identity.key == dedup_key(b"id", b"x\x00y"), (
-        "the key is made from what came, not from what is shown"
-    )
+    assert identity.key == dedup_key(b"id", b"x\x00y"), "the key is made from what came, not from what is shown"
 
 
 def test_what_is_too_long_is_cut_and_stays_distinct() -> None:
@@ -166,15 +158,9 @@ def test_what_is_too_long_is_cut_and_stays_distinct() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner) | st.dictionaries(st.sampled_from(["data", "event", "a/b", "id", "~", "x"]), inner)
-    ),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["data", "event", "a/b", "id", "~", "x"]), inner),
 )
-BODIES = (
-    st.binary()
-    | JSON.map(lambda value: json.dumps(value).encode())
-    | st.text().map(lambda text: text.encode())
-)
+BODIES = st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | st.text().map(lambda text: text.encode())
 
 
 @given(body=BODIES, name=st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace").decode()))

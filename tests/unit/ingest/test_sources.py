@@ -184,9 +184,7 @@ def test_what_would_leave_a_source_open_or_dead_is_a_fault(document: str, fault:
 def test_secrets_are_found_where_they_are_said_to_be(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("  from the file\n")
-    definition = parse(
-        f"source: a\npreset: generic\nsecrets: [{{env: S}}, {{file: {path}}}, {{value: v}}, p]"
-    )
+    definition = parse(f"source: a\npreset: generic\nsecrets: [{{env: S}}, {{file: {path}}}, {{value: v}}, p]")
     assert resolve_secrets(definition, {"S": "from the environment"}) == [
         "from the environment",
         "from the file",

@@ -197,9 +197,7 @@ def test_objects_that_are_no_json_become_it() -> None:
 # --- the projection: whatever the document, looking at the paths alone gives what looking at all of it gives
 
 _KEYS = st.sampled_from(["a", "b", "c"])
-_SCALARS = (
-    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "zz", "a,[{:"]) | st.just(1.5)
-)
+_SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "zz", "a,[{:"]) | st.just(1.5)
 _DOCUMENTS = st.dictionaries(
     _KEYS,
     st.recursive(
@@ -209,27 +207,17 @@ _DOCUMENTS = st.dictionaries(
     ),
     max_size=3,
 )
-_STEPS = st.lists(
-    st.sampled_from([".a", ".b", ".c", '["a"]', "['b']", "[0]", "[1]", " . c"]), min_size=1, max_size=4
-)
+_STEPS = st.lists(st.sampled_from([".a", ".b", ".c", '["a"]', "['b']", "[0]", "[1]", " . c"]), min_size=1, max_size=4)
 _CHAINS = _STEPS.map(lambda steps: "event" + "".join(steps))
 _HAS = _CHAINS.map(lambda chain: f"has({chain}.a)")
-_IN_ELEMENT = st.sampled_from(
-    ["x.a == 1", "has(x.b)", "x == 'a'", "x.a.b == 'zz' || x.c == null", "x[0] == 1", "true"]
-)
+_IN_ELEMENT = st.sampled_from(["x.a == 1", "has(x.b)", "x == 'a'", "x.a.b == 'zz' || x.c == null", "x[0] == 1", "true"])
 _LOOPS = st.builds(
     lambda chain, kind, body: f"{chain}.{kind}(x, {body})",
     _CHAINS,
     st.sampled_from(["all", "exists", "exists_one", "filter", "map"]),
     _IN_ELEMENT,
 )
-_ATOMS = (
-    _CHAINS
-    | _HAS
-    | _LOOPS
-    | st.builds("size({})".format, _CHAINS)
-    | st.sampled_from(["1", "'a'", "null", "true"])
-)
+_ATOMS = _CHAINS | _HAS | _LOOPS | st.builds("size({})".format, _CHAINS) | st.sampled_from(["1", "'a'", "null", "true"])
 _SOURCES = st.recursive(
     _ATOMS,
     lambda part: (

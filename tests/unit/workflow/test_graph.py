@@ -33,9 +33,7 @@ class RequestInputs(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 TYPES = {
-    "http.request": NodeSpec(
-        uses="http.request", inputs=RequestInputs, retry=Retry(5, on=("timeout",)), timeout=10.0
-    ),
+    "http.request": NodeSpec(uses="http.request", inputs=RequestInputs, retry=Retry(5, on=("timeout",)), timeout=10.0),
     "transform": NodeSpec(uses="transform", pure=True),
 }
 
@@ -204,9 +202,7 @@ def test_what_is_wrong_with_a_trigger_is_told(trigger: Any, fault: str) -> None:
 def test_a_graph_has_between_one_and_a_thousand_nodes() -> None:
     assert faults(document(nodes={})) == ["nodes: expected at least one node, got none"]
     assert faults({"workflow": "w"}) == ["nodes: expected at least one node, got none"]
-    many = {
-        f"n{index}": {"uses": "transform", "needs": [f"n{index - 1}"] * (index > 0)} for index in range(1_001)
-    }
+    many = {f"n{index}": {"uses": "transform", "needs": [f"n{index - 1}"] * (index > 0)} for index in range(1_001)}
     assert faults(document(nodes=many)) == ["nodes: expected at most 1,000 nodes, got 1,001"]
     del many["n1000"]
     assert len(parse_workflow(document(nodes=many), TYPES).nodes) == 1_000

@@ -125,9 +125,7 @@ def test_what_is_bounded_is_computed(source: str, value: Any) -> None:
     assert Expression(source).evaluate(SCOPE) == value
 
 
-@pytest.mark.parametrize(
-    "source", ["event.numbers" + ".map(x, x)" * 20, "event.objects.map(x, [event.page, x])"]
-)
+@pytest.mark.parametrize("source", ["event.numbers" + ".map(x, x)" * 20, "event.objects.map(x, [event.page, x])"])
 def test_work_by_pieces_is_bounded_in_sum(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     pieces = []
 

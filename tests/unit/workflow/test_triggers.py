@@ -44,9 +44,7 @@ def test_the_type_is_a_glob(glob: str | None, kind: str, fits: bool) -> None:
 
 
 def test_only_workflows_of_the_source_are_considered() -> None:
-    triggers = Triggers(
-        [workflow("one", {"source": "stripe"}), workflow("two", {"source": "github"}), workflow("no")]
-    )
+    triggers = Triggers([workflow("one", {"source": "stripe"}), workflow("two", {"source": "github"}), workflow("no")])
     assert names(triggers, delivery()) == ["one"]
     assert names(triggers, delivery(source="github")) == ["two"]
     assert names(triggers, delivery(source="other")) == []
@@ -66,8 +64,7 @@ def test_several_workflows_start_in_order_and_each_once() -> None:
         ("event.body.amount > 10", "if was false: event.body.amount > 10"),
         (
             "event.body.x > 1",
-            "if failed: event.body.x > 1: "
-            "expected a value at event.body.x, got no such key 'x' in event.body",
+            "if failed: event.body.x > 1: expected a value at event.body.x, got no such key 'x' in event.body",
         ),
         ("event.body.amount", "if failed: event.body.amount: expected true or false, got 10"),
     ],

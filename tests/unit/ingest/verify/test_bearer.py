@@ -26,15 +26,11 @@ def test_a_header_of_the_senders_own_needs_no_prefix() -> None:
     verify = compile_scheme(Bearer(header="X-Gitlab-Token", prefix=""), [b"token"])
     assert verify(request(b"", ("X-Gitlab-Token", "token")), NOW) == Verified(0)
     assert isinstance(verify(request(b"", ("X-Gitlab-Token", "toke")), NOW), Refused)
-    assert isinstance(
-        verify(request(b"", ("X-Gitlab-Token", "token"), ("X-Gitlab-Token", "token")), NOW), Refused
-    )
+    assert isinstance(verify(request(b"", ("X-Gitlab-Token", "token"), ("X-Gitlab-Token", "token")), NOW), Refused)
 
 
 def test_a_blank_token_matches_nothing() -> None:
     verify = compile_scheme(Bearer(), [b""])
-    assert verify(request(b"", ("Authorization", "Bearer ")), NOW) == Refused(
-        "the source has no usable secret"
-    )
+    assert verify(request(b"", ("Authorization", "Bearer ")), NOW) == Refused("the source has no usable secret")
     with pytest.raises(ValueError, match="blank"):
         check_secret(Bearer(), b" ")

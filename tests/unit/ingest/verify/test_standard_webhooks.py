@@ -45,9 +45,7 @@ def test_what_we_sign_the_reference_verifies() -> None:
         Webhook(WHSEC).verify(BODY + " ", headers)
 
 
-@pytest.mark.parametrize(
-    "secret", [WHSEC, WHSEC.removeprefix("whsec_"), f" {WHSEC}\n", "whsec_YWJj", "whsec_YWI"]
-)
+@pytest.mark.parametrize("secret", [WHSEC, WHSEC.removeprefix("whsec_"), f" {WHSEC}\n", "whsec_YWJj", "whsec_YWI"])
 def test_a_secret_is_base64_with_or_without_its_prefix_and_padding(secret: str) -> None:
     check_secret(SCHEME, secret.encode())
     headers = sign("standard", secret, "", "msg_1", b"{}", NOW)
