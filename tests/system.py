@@ -211,18 +211,18 @@ class Process:
 
         await until(stopped, f"{self.log.name} stops")
 
-    async def says(self, event: str) -> dict[str, Any]:
-        """Waits for a log line."""
+    async def says(self, *events: str) -> dict[str, Any]:
+        """Waits for a log line with one of these events."""
         found: dict[str, Any] = {}
 
         async def said() -> bool:
             assert self._child.poll() is None, self.log.read_text()
             for line in self.log.read_text().splitlines():
-                if f'"{event}"' in line:
+                if any(f'"{event}"' in line for event in events):
                     found.update(json.loads(line))
             return bool(found)
 
-        await until(said, f"{self.log.name} says {event}")
+        await until(said, f"{self.log.name} says {events}")
         return found
 
 
