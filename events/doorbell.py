@@ -19,6 +19,8 @@ from dramatiq.brokers.redis import RedisBroker
 ACTOR = "consume"
 ENOUGH = 32
 """Doorbells waiting in a queue beyond which another says nothing new."""
+BREATH = 0.005
+"""Seconds between two rings: under load many commits share one, and the first after a silence waits for nobody."""
 PAUSE = 0.5
 """Seconds without a try after Redis failed."""
 
@@ -68,6 +70,7 @@ class Doorbell:
                 except (redis.RedisError, OSError) as error:
                     self._complain(error)
                     self._stopping.wait(PAUSE)  # meanwhile rings become one
+            self._stopping.wait(BREATH)
 
     def _complain(self, error: Exception) -> None:
         if time.monotonic() - self._complained > 10:

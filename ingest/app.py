@@ -16,6 +16,7 @@ import structlog
 from litestar import Litestar, Response, asgi, get
 
 from events import faults
+from events.collector import settle
 from events.database import Database
 from events.deliveries import DeliveryWriter
 from events.doorbell import Doorbell, broker_for
@@ -64,6 +65,7 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         opening = asyncio.create_task(_open(database, catalogue))
+        settle()
         try:
             yield
         finally:

@@ -62,6 +62,7 @@ def ingest(host: str | None, port: int | None) -> None:
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,  # nothing here asks who the peer is
         server_header=False,
         log_config=None,
         timeout_graceful_shutdown=GRACE,

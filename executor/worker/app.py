@@ -19,6 +19,7 @@ import uvloop
 from dramatiq.worker import Worker
 
 from events import definitions
+from events.collector import settle
 from events.database import Database
 from events.doorbell import Doorbell, broker_for
 from events.errors import ConfigError, Unavailable
@@ -84,6 +85,7 @@ class WorkerProcess:
             self._broker.declare_queue(queue)
         declare(self._broker, self._queues[0], self._engine, self._loop, self._telemetry)
         self._worker = Worker(self._broker, queues=set(self._queues), worker_timeout=IDLE_POLL, worker_threads=THREADS)
+        settle()
         self._worker.start()
         for queue in self._queues:  # whatever fell due while nobody was here
             self._doorbell.ring(queue)

@@ -108,6 +108,7 @@ async def main(seconds: int, rounds: int) -> None:
     body = payload()
     results: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     with stand() as made:
+        await made.season()
         await made.fresh_database("bench")
         await made.apply(None)
         body_file, script = made._logs / "body.json", made._logs / "post.lua"

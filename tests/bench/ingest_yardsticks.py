@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from events import tables
+from events.collector import settle
 from events.database import Database
 from events.journal import Journal
 from events.secretbox import SecretBox
@@ -57,6 +58,7 @@ def noop() -> Litestar:
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         await database.open()
         await catalogue.refresh()
+        settle()
         yield
         await database.close()
 
@@ -98,7 +100,7 @@ def insert_per_request() -> Litestar:
             )
         return Response({"id": str(id)}, status_code=202)
 
-    return Litestar([receive], openapi_config=None, logging_config=None)
+    return Litestar([receive], openapi_config=None, logging_config=None, on_startup=[settle])
 
 
 if __name__ == "__main__":

@@ -154,6 +154,7 @@ async def sustained(made: Stand, seconds: float) -> dict[str, float]:
 
 async def main(deliveries: int, rounds: int, profile: bool) -> None:
     with stand() as made:
+        await made.season()
         drains = [await drain(made, f"drain{number}", deliveries) for number in range(rounds)]
         for result in drains:
             print(f"drain: {result['runs']} runs in {result['seconds']:.2f} s: {result['rps']:,.0f}/s")
