@@ -7,6 +7,7 @@ the same commit. Rows are locked in id order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 from uuid import UUID
@@ -16,6 +17,7 @@ import msgspec
 from events.codec import pack
 from events.database import Database
 from events.journal import Journal
+from events.types import Kind
 
 Status = Literal["running", "waiting", "completed", "failed", "parked"]
 
@@ -67,13 +69,11 @@ class NewRun(msgspec.Struct, frozen=True):
     """A run to be created by a routing. `leased`: it starts in this process at once, with token 1."""
 
     id: UUID
-    workspace_id: int
     workflow: str
     workflow_hash: bytes
     queue: str
     started: bytes
     leased: bool
-    delivery_id: UUID
     replay_of: UUID | None = None
 
 
@@ -89,48 +89,47 @@ class Routing(msgspec.Struct, frozen=True):
     runs: tuple[NewRun, ...] = ()
 
 
+# Each row says which of the events (or runs) that come along are its own: `first` to `last`, counted from 1. A join of
+# the two lists would cost the product of their lengths, and would mix up two rows of one run with different tokens.
 _APPEND = """
 WITH input AS MATERIALIZED (
-  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::bool[], $6::float8[], $7::text[])
-    AS t(id, token, version, status, final, due_at, error)),
+  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::bool[], $6::float8[], $7::text[],
+    $8::int[], $9::int[]) AS t(id, token, version, status, final, due_at, error, first, last)),
 held AS MATERIALIZED (
-  SELECT w.id FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w),
+  SELECT i.* FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w),
 head AS (
-  UPDATE run r SET version = i.version, status = i.status, error = i.error, updated_at = now(),
-    ended_at = CASE WHEN i.final THEN now() END
-  FROM input i JOIN held h ON h.id = i.id WHERE r.id = i.id
-  RETURNING r.id, r.workspace_id),
+  UPDATE run r SET version = h.version, status = h.status, error = h.error, updated_at = now(),
+    ended_at = CASE WHEN h.final THEN now() END
+  FROM held h WHERE r.id = h.id
+  RETURNING r.id, r.workspace_id, h.first, h.last),
 appended AS (
   INSERT INTO event (stream_id, version, workspace_id, type, codec, body)
-  SELECT e.id, e.version, head.workspace_id, e.type, e.codec, e.body
-  FROM unnest($8::uuid[], $9::int[], $10::text[], $11::smallint[], $12::bytea[]) AS e(id, version, type, codec, body)
-  JOIN head ON head.id = e.id),
+  SELECT id, ($10::int[])[n], workspace_id, ($11::text[])[n], ($12::smallint[])[n], ($13::bytea[])[n]
+  FROM head, generate_series(first, last) AS n),
 ended AS (
-  DELETE FROM work_item w USING input i JOIN held h ON h.id = i.id WHERE w.id = i.id AND i.final),
+  DELETE FROM work_item w USING held h WHERE w.id = h.id AND h.final),
 released AS (
-  UPDATE work_item w SET due_at = to_timestamp(i.due_at), owner = NULL, token = w.token + 1, attempt = 0
-  FROM input i JOIN held h ON h.id = i.id WHERE w.id = i.id AND i.due_at IS NOT NULL)
-SELECT id FROM held
+  UPDATE work_item w SET due_at = to_timestamp(h.due_at), owner = NULL, token = w.token + 1, attempt = 0
+  FROM held h WHERE w.id = h.id AND h.due_at IS NOT NULL)
+SELECT id, token FROM held
 """
 
-_ROUTE = """
+_ROUTE = f"""
 WITH input AS MATERIALIZED (
-  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::int[], $5::text[], $6::bytea[])
-    AS t(id, token, delivery_id, workspace_id, type, body)),
+  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::int[], $5::text[], $6::bytea[], $7::int[], $8::int[])
+    AS t(id, token, delivery_id, workspace_id, type, body, first, last)),
 held AS MATERIALIZED (
-  SELECT w.id FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w),
+  SELECT i.* FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w),
 noted AS (
   INSERT INTO event (stream_id, version, workspace_id, type, body)
-  SELECT i.delivery_id,
-    1 + (SELECT version FROM event e WHERE e.stream_id = i.delivery_id ORDER BY version DESC LIMIT 1),
-    i.workspace_id, i.type, i.body
-  FROM input i JOIN held h ON h.id = i.id),
+  SELECT delivery_id, 1 + (SELECT version FROM event e WHERE e.stream_id = delivery_id ORDER BY version DESC LIMIT 1),
+    workspace_id, type, body
+  FROM held),
 done AS (DELETE FROM work_item w USING held h WHERE w.id = h.id),
 new AS MATERIALIZED (
-  SELECT r.* FROM unnest($7::uuid[], $8::uuid[], $9::int[], $10::text[], $11::bytea[], $12::text[], $13::bytea[],
-    $14::bool[], $15::uuid[], $16::uuid[])
-    AS r(item, id, workspace_id, workflow, hash, queue, started, leased, delivery_id, replay_of)
-  JOIN held h ON h.id = r.item),
+  SELECT workspace_id, delivery_id, ($9::uuid[])[n] AS id, ($10::text[])[n] AS workflow, ($11::bytea[])[n] AS hash,
+    ($12::text[])[n] AS queue, ($13::bytea[])[n] AS started, ($14::bool[])[n] AS leased, ($15::uuid[])[n] AS replay_of
+  FROM held, generate_series(first, last) AS n),
 head AS (
   INSERT INTO run (id, workspace_id, workflow, workflow_hash, status, version, delivery_id, replay_of)
   SELECT id, workspace_id, workflow, hash, 'running', 0, delivery_id, replay_of FROM new),
@@ -139,9 +138,9 @@ started AS (
   SELECT id, 0, workspace_id, 'run.started', started FROM new),
 work AS (
   INSERT INTO work_item (id, stream_id, kind, queue, due_at, attempt, token, owner, seen_version)
-  SELECT id, id, 2, queue, CASE WHEN leased THEN now() + make_interval(secs => $17) ELSE now() END,
-    leased::int, leased::int, CASE WHEN leased THEN $18 END, CASE WHEN leased THEN 0 END FROM new)
-SELECT id FROM held
+  SELECT id, id, {Kind.RUN:d}, queue, CASE WHEN leased THEN now() + make_interval(secs => $16) ELSE now() END,
+    leased::int, leased::int, CASE WHEN leased THEN $17 END, CASE WHEN leased THEN 0 END FROM new)
+SELECT id, token FROM held
 """
 
 
@@ -164,8 +163,8 @@ class RunWriter:
             BadRow: some row's data was refused (a version that exists, say); nothing of the batch was written.
             Unavailable: nothing is known to be written.
         """
-        events = [(row.id, event) for row in batch for event in row.events]
-        packed = [pack(event.body) for _, event in events]
+        events = [event for row in batch for event in row.events]
+        packed = [pack(event.body) for event in events]
         rows = await self._database.fetch(
             _APPEND,
             [row.id for row in batch],
@@ -175,18 +174,18 @@ class RunWriter:
             [isinstance(row.then, Finish) for row in batch],
             [row.then.due_at if isinstance(row.then, Yield) else None for row in batch],
             [row.error for row in batch],
-            [id for id, _ in events],
-            [event.version for _, event in events],
-            [event.type for _, event in events],
+            *_ranges([len(row.events) for row in batch]),
+            [event.version for event in events],
+            [event.type for event in events],
             [codec for codec, _ in packed],
             [body for _, body in packed],
         )
-        held = {row[0] for row in rows}
-        return [row.id in held for row in batch]
+        held = {(row[0], row[1]) for row in rows}
+        return [(row.id, row.token) in held for row in batch]
 
     async def route(self, batch: Sequence[Routing]) -> list[bool]:
         """Notes routings and creates their runs; one answer per row, as `append`."""
-        runs = [(row.id, run) for row in batch for run in row.runs]
+        runs = [run for row in batch for run in row.runs]
         rows = await self._database.fetch(
             _ROUTE,
             [row.id for row in batch],
@@ -195,21 +194,25 @@ class RunWriter:
             [row.workspace_id for row in batch],
             [row.type for row in batch],
             [row.body for row in batch],
-            [item for item, _ in runs],
-            [run.id for _, run in runs],
-            [run.workspace_id for _, run in runs],
-            [run.workflow for _, run in runs],
-            [run.workflow_hash for _, run in runs],
-            [run.queue for _, run in runs],
-            [run.started for _, run in runs],
-            [run.leased for _, run in runs],
-            [run.delivery_id for _, run in runs],
-            [run.replay_of for _, run in runs],
+            *_ranges([len(row.runs) for row in batch]),
+            [run.id for run in runs],
+            [run.workflow for run in runs],
+            [run.workflow_hash for run in runs],
+            [run.queue for run in runs],
+            [run.started for run in runs],
+            [run.leased for run in runs],
+            [run.replay_of for run in runs],
             self._lease,
             self._owner,
         )
-        held = {row[0] for row in rows}
-        return [row.id in held for row in batch]
+        held = {(row[0], row[1]) for row in rows}
+        return [(row.id, row.token) in held for row in batch]
+
+
+def _ranges(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
+    """First and last place, counted from 1, of each of several lists laid end to end."""
+    lasts = list(itertools.accumulate(lengths))
+    return [last - length + 1 for last, length in zip(lasts, lengths, strict=True)], lasts
 
 
 def _size(row: RunAppend) -> int:

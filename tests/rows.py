@@ -37,7 +37,7 @@ async def start_run(ingest: Database, worker: Database, *, leased: bool = True, 
     work = WorkList(worker, owner="me", lease=30.0)
     (item,) = await work.claim("webhook", 1, 1)
     run_id = derived_id(item.id, "w")
-    run = NewRun(run_id, 1, "w", b"hash", queue, b"{}", leased, item.stream_id)
+    run = NewRun(run_id, "w", b"hash", queue, b"{}", leased)
     routing = Routing(item.id, item.token, item.stream_id, 1, "delivery.routed", b"{}", (run,))
     assert await RunWriter(worker, owner="me", lease=30.0).route([routing]) == [True]
     return run_id

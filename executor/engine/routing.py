@@ -97,12 +97,10 @@ def park(item: WorkItem, reason: str) -> Routing:
 def _new_run(id: UUID, graph: Graph, queue: str, started: RunStarted, leased: bool) -> NewRun:
     return NewRun(
         id=id,
-        workspace_id=WORKSPACE,
         workflow=graph.name,
         workflow_hash=graph.hash,
         queue=queue,
         started=encode(started)[1],
         leased=leased,
-        delivery_id=started.delivery_id,
         replay_of=started.replay_of,
     )

@@ -166,6 +166,19 @@ async def test_in_a_batch_only_the_stale_run_is_left_out(open_as: Open) -> None:
         ]
 
 
+async def test_two_rows_of_one_run_in_a_batch_are_told_apart_by_their_tokens(open_as: Open) -> None:
+    """The process that lost a run and claimed it again may have both in its journal."""
+    async with open_as("ingest") as ingest, open_as("worker") as worker:
+        id = await start_run(ingest, worker)
+        await expire(worker, id)
+        (again,) = await worklist(worker).claim("webhook", 1, 1)
+        late = RunAppend(id, 1, 0, "waiting", (), Yield(4e9))
+        assert await writer(worker).append([late, step(id, again.token, 1)]) == [False, True]
+        assert await writer(worker).append([step(id, again.token, 2), late]) == [True, False]
+        assert len(await log.stream(worker, id)) == 3
+        assert await worker.fetchval("SELECT version FROM run WHERE id = $1", id) == 2
+
+
 async def test_finish_removes_the_work_and_yield_lets_it_go(open_as: Open) -> None:
     async with open_as("ingest") as ingest, open_as("worker") as worker:
         done, asleep = [await start_run(ingest, worker) for _ in range(2)]
