@@ -153,6 +153,13 @@ class Database:
             best = min(best, (trip, server - sent - trip / 2))
         self.clock.offset = best[1]
 
+    async def keep_clock(self) -> None:
+        """Measures the clock every minute until cancelled: a host's clock is stepped, and a machine sleeps."""
+        while True:
+            await asyncio.sleep(60)
+            with contextlib.suppress(HeadraceError):
+                await self.measure_clock()
+
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
         """A pooled connection; errors inside are translated."""

@@ -81,6 +81,7 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         attempt: how often it was claimed without any progress since; 1 is the first.
         receipt: the delivery's first event (of the run's delivery, for a run).
+        version: the version of the run when it was claimed; None for a delivery.
         epoch: that of the definitions when it was claimed.
     """
 
@@ -93,4 +94,5 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     only_workflow: str | None = None
     error: str | None = None
     receipt: Event | None = None
+    version: int | None = None
     epoch: int = 0

@@ -44,7 +44,7 @@ taken AS (
     seen_version = p.version
   FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
   RETURNING w.*)
-SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error,
+SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error, t.seen_version,
   (SELECT epoch FROM config) AS epoch,
   e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
 FROM taken t LEFT JOIN event e ON e.version = 0
@@ -62,6 +62,7 @@ _RENEW = _LOCKED.format(change="due_at = now() + make_interval(secs => $3)")
 _FAIL = _LOCKED.format(
     change="due_at = now() + make_interval(secs => $3), owner = NULL, token = w.token + 1, error = left($4, 2000)"
 )
+_DISCARD = _LOCKED.replace("UPDATE work_item w SET {change} FROM held h", "DELETE FROM work_item w USING held h")
 _GIVE_BACK = _LOCKED.format(
     change="due_at = now(), owner = NULL, token = w.token + 1, attempt = greatest(w.attempt - 1, 0)"
 )
@@ -107,6 +108,10 @@ class WorkList:
         """Makes the items due at once and takes the attempt back: nobody is to blame."""
         return await self._change(_GIVE_BACK, held)
 
+    async def discard(self, held: Sequence[Held]) -> set[UUID]:
+        """Removes items that there is nothing left to do for."""
+        return await self._change(_DISCARD, held)
+
     async def _change(self, statement: str, held: Sequence[Held], *more: object) -> set[UUID]:
         if not held:
             return set()
@@ -142,6 +147,7 @@ def _item(row: asyncpg.Record) -> WorkItem:
         attempt=row["attempt"],
         only_workflow=row["only_workflow"],
         error=row["error"],
+        version=row["seen_version"],
         epoch=row["epoch"],
         receipt=receipt,
     )

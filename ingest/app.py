@@ -127,4 +127,6 @@ def _doorbell_span(telemetry: Telemetry, batch: Sequence[Receipt]) -> Span:
 async def _open(database: Database, catalogue: Catalogue) -> None:
     """Connects, however long that takes, then follows the definitions."""
     await database.open_patiently()
-    await catalogue.follow()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(database.keep_clock())
+        group.create_task(catalogue.follow())

@@ -16,7 +16,7 @@ import structlog
 from events import definitions
 from events.database import Database
 from events.definitions import SourceRow
-from events.errors import HeadraceError, Unavailable
+from events.errors import ConfigError, HeadraceError, Unavailable
 from events.secretbox import SecretBox
 from ingest.sources import CompiledSource, SourceDefinition, compile_source
 
@@ -29,12 +29,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A source ready to receive."""
+    """A source ready to receive; with a `fault`, one that this process cannot serve."""
 
     id: int
     workspace_id: int
     slug: str
     compiled: CompiledSource
+    fault: str | None = None
 
 
 class Catalogue:
@@ -48,20 +49,21 @@ class Catalogue:
     def __init__(self, database: Database, secrets: SecretBox | None) -> None:
         self._database = database
         self._secrets = secrets
-        self._sources: dict[str, Source] | None = None
+        self._sources: dict[str, Source] = {}
         self._epoch = -1
+        self._answered = False  # whether the last question was
         self._asked_at = 0.0
         self._asking: asyncio.Task[None] | None = None
 
     def known(self, slug: str) -> Source | None:
         """The source, if this process knows it already."""
-        return self._sources.get(slug) if self._sources is not None else None
+        return self._sources.get(slug)
 
     async def find(self, slug: str) -> Source | None:
         """The source, after asking the database where that is due.
 
         Raises:
-            Unavailable: the sources were never read, so that nobody can say whether this is one of them.
+            Unavailable: it is not known here, and the database cannot be asked whether it is one.
         """
         found = self.known(slug)
         if found is None and time.monotonic() - self._asked_at >= ASK:
@@ -69,14 +71,16 @@ class Catalogue:
                 self._asking = asyncio.create_task(self._ask())
             await asyncio.shield(self._asking)
             found = self.known(slug)
-        if self._sources is None:
-            raise Unavailable("the sources could not be read from PostgreSQL yet")
+        if found is None and not self._answered:
+            raise Unavailable("PostgreSQL cannot be asked for this source now")
         return found
 
     async def _ask(self) -> None:
         try:
             await self.refresh()
+            self._answered = True
         except HeadraceError as error:
+            self._answered = False
             _log.warning("catalogue.not_refreshed", error=str(error))
         self._asked_at = time.monotonic()
 
@@ -98,18 +102,16 @@ class Catalogue:
             await asyncio.sleep(POLL)
 
     def _compile(self, row: SourceRow) -> Source:
+        """What cannot be read here stops its neighbours from nothing, and refuses nobody: it is our fault, a 503."""
+        fault = None
+        definition = SourceDefinition(source=row.slug, preset="none")
+        opened: list[bytes] = []
         try:
             definition = msgspec.convert(row.definition, SourceDefinition)
-        except msgspec.ValidationError as error:
-            # Applied by another version. It refuses everything until that is mended; its neighbours go on.
-            _log.error("source.unreadable", source=row.slug, error=str(error))
-            definition = SourceDefinition(source=row.slug, preset="unreadable")
-        opened: list[bytes] = []
-        for sealed in row.secrets:
-            try:
-                key = f"source/{row.id}"
-                opened.append(b"" if self._secrets is None else self._secrets.open(sealed, key))
-            except HeadraceError as error:
-                _log.error("source.secret_unreadable", source=row.slug, error=str(error))
-                opened.append(b"")  # matches nothing, and keeps the others' places
-        return Source(row.id, row.workspace_id, row.slug, compile_source(definition, opened))
+            if row.secrets and self._secrets is None:
+                raise ConfigError(row.slug, ["secret_key: expected the key of the sources' secrets, got nothing"])
+            opened = [self._secrets.open(sealed, f"source/{row.id}") for sealed in row.secrets if self._secrets]
+        except (msgspec.ValidationError, HeadraceError) as error:
+            fault = str(error)
+            _log.error("source.unusable", source=row.slug, error=fault)
+        return Source(row.id, row.workspace_id, row.slug, compile_source(definition, opened), fault)

@@ -99,6 +99,8 @@ class Door:
         source = self._catalogue.known(slug) or await self._catalogue.find(slug)
         if source is None:
             return _UNKNOWN
+        if source.fault is not None:
+            raise Unavailable(f"the source cannot be served: {source.fault}")
         if scope["method"] != "POST":
             return _NOT_POST
         raw: list[tuple[bytes, bytes]] = scope["headers"]

@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 from events import faults
@@ -22,6 +23,7 @@ def act(action: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(0.3)  # the whole process stops, but not before this thread could go on a little
         case "raise":
             raise RuntimeError("a fault was injected")
         case _:

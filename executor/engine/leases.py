@@ -14,47 +14,55 @@ from uuid import UUID
 import structlog
 
 from events.errors import HeadraceError
-from events.work import Held as HeldItem
 from events.work import WorkList
 
 _log = structlog.get_logger(__name__)
 
 
 class Leases:
-    """The work items of this process by id, each with its token and the task that works on it."""
+    """The work items of this process by id, each with its token and the task that works on it.
+
+    A process that loses an item may claim it again before it has noticed: an item's older task is cancelled then, and
+    whatever that one still says about the item is not taken for the newer one's word.
+    """
 
     def __init__(self, work: WorkList) -> None:
         self._work = work
-        self._held: dict[UUID, tuple[int, asyncio.Task[None] | None]] = {}
+        self._held: dict[UUID, tuple[int, asyncio.Task[None]]] = {}
         self._orphans: dict[UUID, int] = {}
         self._renewed = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, id: UUID, token: int, task: asyncio.Task[None] | None = None) -> None:
+    def hold(self, id: UUID, token: int, task: asyncio.Task[None]) -> None:
         """From now on this item is renewed, and `task` is cancelled if it is lost."""
+        older = self._held.get(id)
         self._held[id] = (token, task)
+        if older is not None:
+            older[1].cancel()
 
-    def drop(self, id: UUID) -> None:
-        """The item is done with: ended, let go, or lost."""
-        self._held.pop(id, None)
+    def drop(self, id: UUID, token: int) -> None:
+        """The item is done with under this token: ended, let go, or lost."""
+        if self._holds(id, token):
+            del self._held[id]
 
     def orphan(self, id: UUID, token: int) -> None:
         """The item could not be finished because the database is away: give it back when it answers."""
-        self.drop(id)
-        self._orphans[id] = token
+        self.drop(id, token)
+        self._orphans[id] = max(token, self._orphans.get(id, 0))
 
     async def keep(self) -> None:
-        """Renews until cancelled."""
+        """Renews until cancelled. A renewal that hangs is given up in time for another try."""
         while True:
-            await asyncio.sleep(1.0 if self._orphans else self._work.lease / 3)
+            await asyncio.sleep(min(1.0, self._work.lease / 3) if self._orphans else self._work.lease / 3)
             try:
-                await self.renew()
-            except HeadraceError as error:
-                _log.warning("leases.not_renewed", held=len(self._held), error=str(error))
+                async with asyncio.timeout(self._work.lease / 3):
+                    await self.renew()
+            except (HeadraceError, TimeoutError) as error:
+                _log.warning("leases.not_renewed", held=len(self._held), error=str(error) or "no answer")
                 if time.monotonic() - self._renewed > self._work.lease:
-                    self._lose(set(self._held))
+                    self._lose({id: token for id, (token, _) in self._held.items()})
             except Exception:
                 _log.exception("leases.not_renewed", held=len(self._held))
 
@@ -63,19 +71,24 @@ class Leases:
         asked = {id: token for id, (token, _) in self._held.items()}
         kept = await self._work.renew(list(asked.items()))
         self._renewed = time.monotonic()
-        self._lose({id for id, token in asked.items() if id not in kept and self._held.get(id, (None,))[0] == token})
+        self._lose({id: token for id, token in asked.items() if id not in kept})
         await self.give_back_orphans()
 
     async def give_back_orphans(self) -> None:
         """Makes the orphans due at once."""
-        orphans: list[HeldItem] = list(self._orphans.items())
+        orphans = list(self._orphans.items())
         await self._work.give_back(orphans)
-        for id, _ in orphans:
-            self._orphans.pop(id, None)
+        for id, token in orphans:
+            if self._orphans.get(id) == token:
+                del self._orphans[id]
 
-    def _lose(self, lost: set[UUID]) -> None:
-        for id in lost:
-            _, task = self._held.pop(id)
-            _log.warning("lease.lost", item=str(id))
-            if task is not None:
+    def _holds(self, id: UUID, token: int) -> bool:
+        held = self._held.get(id)
+        return held is not None and held[0] == token
+
+    def _lose(self, lost: dict[UUID, int]) -> None:
+        for id, token in lost.items():
+            if self._holds(id, token):  # it may have ended, or been claimed anew, since it was asked for
+                _, task = self._held.pop(id)
+                _log.warning("lease.lost", item=str(id))
                 task.cancel()

@@ -31,6 +31,7 @@ class Routed(msgspec.Struct, frozen=True):
     runs: tuple[Held, ...]
     elsewhere: frozenset[str]
     """Queues that get a run of this delivery and are not served here."""
+    traceparent: str | None
 
 
 def route(
@@ -84,6 +85,7 @@ def route(
         ),
         tuple(held),
         frozenset(run.queue for run in new if not run.leased),
+        traceparent,
     )
 
 

@@ -26,7 +26,7 @@ from events.runs import Finish, Keep, NewEvent, RunAppend, Status, Then, Yield
 from events.telemetry import Telemetry
 from executor.engine.attempts import Attempts
 from executor.engine.held import Held
-from executor.workflow.facts import NodeCompleted, NodeFailed, NodeSkipped, RunFact, RunParked, encode
+from executor.workflow.facts import NodeCompleted, NodeFailed, NodeSkipped, RunFact, encode
 from executor.workflow.plan import End, Go, Skip, plan
 from executor.workflow.state import RunState, evolve
 
@@ -111,12 +111,6 @@ class RunDriver:
             raise AssertionError(f"run {self._run.id}: nothing runs, nothing is ready, and it has not ended")
         await self._commit(Yield(wake))
         return Step.LET_GO
-
-    async def park(self, reason: str) -> RunState:
-        """Takes the run out of circulation for a person to look at."""
-        self._note([RunParked(reason)])
-        await self._commit(Finish())
-        return self._run.state
 
     async def _next(self, wake: float | None) -> None:
         """Waits for an outcome, or until `wake`, and notes what is done."""

@@ -1,4 +1,4 @@
-"""The one actor: a doorbell says "look", and the engine takes what is due in that queue.
+"""The one actor: a doorbell says "look", and the engine takes what is due in its queues.
 
 The actor runs in a Dramatiq thread and waits for the engine's loop, which is a thread of its own: while the engine is
 full, so is Dramatiq, and doorbells go to other workers. That it may be acknowledged early, twice or never is of no
@@ -34,7 +34,7 @@ def declare(
     def consume(queue: str, **_: Any) -> None:
         attributes = _about(queue) if telemetry.enabled else {}
         with telemetry.span("claim", kind="consumer", parent=rung_in(), attributes=attributes):
-            asyncio.run_coroutine_threadsafe(engine.take(queue), loop).result()
+            asyncio.run_coroutine_threadsafe(engine.take(), loop).result()
 
     dramatiq.Actor(consume, broker=broker, actor_name=ACTOR, queue_name=queue, priority=0, options={})
 

@@ -30,6 +30,7 @@ from events.telemetry import Telemetry
 from events.work import WorkList
 from executor.engine.attempts import Attempts
 from executor.engine.context import Endpoint, EndpointResolver
+from executor.engine.duties import Duties
 from executor.engine.engine import Engine
 from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
@@ -80,7 +81,10 @@ class WorkerProcess:
         """
         self._thread.start()
         self._engine = self._in_loop(self._compose())
-        self._keeper = asyncio.run_coroutine_threadsafe(self._engine.leases.keep(), self._loop)
+        self._keepers = [
+            asyncio.run_coroutine_threadsafe(keep, self._loop)
+            for keep in (self._engine.leases.keep(), self._database.keep_clock())
+        ]
         for queue in self._queues:
             self._broker.declare_queue(queue)
         declare(self._broker, self._queues[0], self._engine, self._loop, self._telemetry)
@@ -96,7 +100,8 @@ class WorkerProcess:
         _log.info("worker.draining", in_flight=self._engine.in_flight)
         self._in_loop(self._engine.stop(self._settings.drain_grace))
         self._worker.stop(timeout=5_000)
-        self._keeper.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
         for close in reversed(self._closing):
             self._in_loop(close())
         self._doorbell.close()
@@ -139,17 +144,22 @@ class WorkerProcess:
             telemetry=self._telemetry,
             draining=asyncio.Event(),
         )
-        return Engine(
+        duties = Duties(
             queues=frozenset(self._queues),
             work=work,
             writer=writer,
             workflows=Workflows(database, registry),
             snapshots=snapshots,
             services=services,
-            doorbell=self._doorbell,
-            telemetry=self._telemetry,
-            concurrency=settings.concurrency,
             max_recoveries=settings.max_recoveries,
+        )
+        return Engine(
+            queues=self._queues,
+            work=work,
+            duties=duties,
+            doorbell=self._doorbell,
+            draining=services.draining,
+            concurrency=settings.concurrency,
         )
 
 

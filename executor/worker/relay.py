@@ -15,12 +15,14 @@ from dramatiq.brokers.redis import RedisBroker
 
 from events.database import Database
 from events.doorbell import ring_now
-from events.errors import Unavailable
+from events.errors import HeadraceError
 from events.types import QUEUES
 from events.work import next_due
 
 UPKEEP = 3600.0
 """Seconds between two looks at the partitions."""
+UPKEEP_AGAIN = 60.0
+"""Seconds until the next one when one failed."""
 SHORTEST = 0.02
 """Seconds between two looks at the work list, at least."""
 
@@ -48,11 +50,12 @@ class Relay:
         while True:
             pause = self._poll
             try:
+                pause = await self.look()
                 if loop.time() >= upkeep_at:
+                    upkeep_at = loop.time() + UPKEEP_AGAIN
                     await self.upkeep()
                     upkeep_at = loop.time() + UPKEEP
-                pause = await self.look()
-            except (Unavailable, redis.RedisError, OSError) as error:
+            except (HeadraceError, redis.RedisError, OSError) as error:
                 _log.warning("relay.unavailable", error=str(error))
                 pause = max(self._poll, 0.5)
             await asyncio.sleep(pause)

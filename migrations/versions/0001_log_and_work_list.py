@@ -123,10 +123,11 @@ BEGIN
 END $$
 """
 
-# Week by week from `first` until `last`. Safe to call from several processes at once, and again.
+# Week by week from `first` until `last`. Safe to call from several processes at once, and again. A table is made and
+# then attached: CREATE … PARTITION OF would wait behind every reader of the log, and every append behind that.
 MAKE_PARTITIONS = """
 CREATE FUNCTION make_event_partitions(first timestamptz, last timestamptz) RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET lock_timeout = '3s' AS $$
 DECLARE
   week timestamp := date_trunc('week', first AT TIME ZONE 'UTC');
   name text; made int := 0;
@@ -135,11 +136,12 @@ BEGIN
   WHILE week <= (last AT TIME ZONE 'UTC') LOOP
     name := format('event_%s', to_char(week, 'IYYY"w"IW'));
     IF to_regclass('public.' || name) IS NULL THEN
-      EXECUTE format('CREATE TABLE public.%I PARTITION OF public.event FOR VALUES FROM (%L) TO (%L)',
-                     name, uuid_floor(week AT TIME ZONE 'UTC'),
-                     uuid_floor((week + interval '7 days') AT TIME ZONE 'UTC'));
+      EXECUTE format('CREATE TABLE public.%I (LIKE public.event INCLUDING ALL)', name);
       EXECUTE format('CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON public.%I '
                      'FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change()', name);
+      EXECUTE format('ALTER TABLE public.event ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                     name, uuid_floor(week AT TIME ZONE 'UTC'),
+                     uuid_floor((week + interval '7 days') AT TIME ZONE 'UTC'));
       made := made + 1;
     END IF;
     week := week + interval '7 days';
