@@ -112,16 +112,21 @@ class System:
                 await applying.workflow(workflow["workflow"], content_hash(workflow), workflow)
 
     async def post(
-        self, body: bytes = b"{}", *, event: str = "push", id: str | None = None, url: str = ""
+        self,
+        body: bytes = b"{}",
+        *,
+        event: str = "push",
+        id: str | None = None,
+        headers: Mapping[str, str] = {},
     ) -> httpx2.Response:
         """One signed webhook, sent once."""
         delivery = id or f"delivery-{time.monotonic_ns()}"
-        headers = dict(sign("github", SECRET, event, delivery, body, time.time()))
-        return await self._client.post(f"{url or self.url}/in/hub", content=body, headers=headers)
+        signed = dict(sign("github", SECRET, event, delivery, body, time.time()))
+        return await self._client.post(f"{self.url}/in/hub", content=body, headers=signed | dict(headers))
 
-    async def deliver(self, body: bytes = b"{}", *, event: str = "push", id: str | None = None) -> UUID:
-        """One signed webhook that must be accepted; its id."""
-        response = await self.post(body, event=event, id=id)
+    async def deliver(self, body: bytes = b"{}", **more: Any) -> UUID:
+        """One signed webhook that must be accepted; its id. `more`: as `post`."""
+        response = await self.post(body, **more)
         assert response.status_code == 202, response.text
         return UUID(response.json()["id"])
 

@@ -24,6 +24,7 @@ class _Poster(asyncio.Protocol):
         )
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._began = 0.0
+        self._answer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -35,11 +36,12 @@ class _Poster(asyncio.Protocol):
         self._transport.write(b"%bx-github-delivery: %d\r\n%b" % (self._head, next(self._numbers), self._tail))
 
     def data_received(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/1.1 "):  # the rest of an answer: head and body come apart
+        self._answer += data
+        if not self._answer.endswith(b"}"):  # head and body may come apart
             return
-        if not data.startswith(b"HTTP/1.1 202"):
-            self.done.set_exception(RuntimeError(f"expected 202, got {data[:60]!r}"))
-            self._transport.close()
+        answer, self._answer = self._answer, b""
+        if not answer.startswith(b"HTTP/1.1 202"):
+            self._fail(RuntimeError(f"expected 202, got {answer[:60]!r}"))
             return
         now = time.perf_counter()
         self._latencies.append(now - self._began)
@@ -48,6 +50,14 @@ class _Poster(asyncio.Protocol):
         elif not self.done.done():
             self.done.set_result(None)
             self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail(error or RuntimeError("expected an answer, got the end of the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+        self._transport.close()
 
 
 async def generate(

@@ -256,7 +256,7 @@ async def test_a_request_its_append_and_its_doorbell(collector: Collector, telem
         verify=lambda incoming, now: next(verifications),
         identify=lambda incoming: Identity(b"k" * 16, None, "t"),
     )
-    source = SimpleNamespace(id=1, workspace_id=1, slug="shop", compiled=compiled)
+    source = SimpleNamespace(id=1, workspace_id=1, slug="shop", compiled=compiled, fault=None)
     door = Door(
         catalogue=cast(Catalogue, SimpleNamespace(known=lambda slug: source)),
         journal=Journal(write, lambda receipt: 1),  # type: ignore[arg-type]  # a list is a sequence
@@ -314,7 +314,7 @@ def test_a_claim_continues_the_doorbells_trace(
     done = threading.Semaphore(0)
 
     class Taking:
-        async def take(self, queue: str) -> None:
+        async def take(self) -> None:
             taken.append(CURRENT.get())
             done.release()
             if len(taken) == 2:
