@@ -10,6 +10,8 @@ twice the time.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, assert_never
 
@@ -29,6 +31,11 @@ from ingest.verify.schemes import Incoming, Refused, Verified, headers_of
 RETRY_AFTER = 2
 """Seconds that a sender is asked to wait after a 503."""
 
+LINGER = 1.0
+"""Seconds that a sender of too much is listened to before it is answered and hung up on."""
+LINGER_BYTES = 32 << 20
+"""Bytes of it that are thrown away meanwhile, at most."""
+
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 _log = structlog.get_logger(__name__)
@@ -41,7 +48,7 @@ _TOO_LARGE = problem(
     413,
     "body",
     "the body is larger than this service accepts; nothing was stored",
-    [(b"connection", b"close")],  # the rest of it is not even read
+    [(b"connection", b"close")],
 )
 _TRY_AGAIN = problem(
     503,
@@ -185,6 +192,17 @@ def _describe(appended: Appended, span: Span) -> None:
     span.set("headrace.event.id", str(appended.first if isinstance(appended, Duplicate) else appended.id))
 
 
+async def linger(receive: Receive) -> None:
+    """Throws away what still comes, within bounds: who is hung up on while sending does not get to read why."""
+    left = LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while left > 0 and (message := await receive())["type"] == "http.request":
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
 async def read_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
     """The whole body, exactly as it came.
 
@@ -193,6 +211,7 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int) 
         Gone: the sender hung up.
     """
     if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+        await linger(receive)
         raise TooLarge
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):  # most bodies come in one piece
@@ -206,6 +225,8 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int) 
         piece = message.get("body", b"")
         size += len(piece)
         if size > limit:
+            if message.get("more_body", False):
+                await linger(receive)
             raise TooLarge
         pieces.append(piece)
         if not message.get("more_body", False):

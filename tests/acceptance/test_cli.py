@@ -114,7 +114,7 @@ def _paid(headrace: Headrace, tmp_path: Path, amount: int) -> tuple[dict[str, An
         return bool(run) and run[0]["delivery_id"] == delivery["id"] and run[0]["ended_at"] is not None
 
     _until(ended)
-    return delivery, run[0]
+    return _lines(headrace("events", "--limit", "1", "--json")[1])[0], run[0]
 
 
 def test_a_fault_anywhere_changes_nothing(headrace: Headrace, tmp_path: Path) -> None:
