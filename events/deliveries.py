@@ -7,7 +7,7 @@ the first one's id, read after the statement, when whoever held the key has comm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from events.codec import pack
@@ -42,9 +42,22 @@ JOIN delivery_key k USING (source_id, key)
 """
 
 
-def delivery_journal(database: Database, *, max_waiting: int) -> Journal[Receipt, Appended]:
-    """The journal of an ingest process."""
-    return Journal(DeliveryWriter(database).write, lambda receipt: len(receipt.body) + 512, max_waiting=max_waiting)
+def delivery_journal(
+    database: Database, *, max_waiting: int, committed: Callable[[Sequence[Receipt]], None] = lambda batch: None
+) -> Journal[Receipt, Appended]:
+    """The journal of an ingest process.
+
+    Args:
+        committed: called with each batch once it is durable; must not fail.
+    """
+    writer = DeliveryWriter(database)
+
+    async def write(batch: Sequence[Receipt]) -> list[Appended]:
+        appended = await writer.write(batch)
+        committed(batch)
+        return appended
+
+    return Journal(write, lambda receipt: len(receipt.body) + 512, max_waiting=max_waiting)
 
 
 class DeliveryWriter:

@@ -68,11 +68,6 @@ class Journal(Generic[Row, Result]):
             self._flusher = asyncio.create_task(self._flush())
         return future
 
-    @property
-    def waiting(self) -> int:
-        """Rows that are queued and not yet in a batch."""
-        return len(self._waiting)
-
     async def drain(self) -> None:
         """Returns when all that was queued has been answered."""
         while self._flusher is not None:

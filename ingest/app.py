@@ -18,14 +18,13 @@ from litestar import Litestar, Response, asgi, get
 from events import faults
 from events.collector import settle
 from events.database import Database
-from events.deliveries import DeliveryWriter
+from events.deliveries import delivery_journal
 from events.doorbell import Doorbell, broker_for
 from events.errors import HeadraceError
-from events.journal import Journal
 from events.secretbox import SecretBox
 from events.settings import Settings
 from events.telemetry import Span, Telemetry
-from events.types import DELIVERY_QUEUE, Appended, Receipt
+from events.types import DELIVERY_QUEUE, Receipt
 from ingest.catalogue import Catalogue
 from ingest.routes import Door
 
@@ -43,16 +42,13 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
     """
     database = Database(settings.database_url, "ingest")
     doorbell = Doorbell(broker_for(settings.redis_url, []))
-    writer = DeliveryWriter(database)
 
-    async def write(batch: Sequence[Receipt]) -> Sequence[Appended]:
-        appended = await writer.write(batch)
+    def ring(batch: Sequence[Receipt]) -> None:
         faults.point("ingest.batch_committed")
         with _doorbell_span(telemetry, batch) as span:
             doorbell.ring(DELIVERY_QUEUE, span.traceparent)
-        return appended
 
-    journal = Journal(write, lambda receipt: len(receipt.body) + 512, max_waiting=settings.append_queue)
+    journal = delivery_journal(database, max_waiting=settings.append_queue, committed=ring)
     catalogue = Catalogue(database, SecretBox(settings.secret_key) if settings.secret_key else None)
     door = Door(
         catalogue=catalogue,
