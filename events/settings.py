@@ -50,6 +50,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The port that ingest listens on; 0 lets the system pick one."""
     body_limit: int = 25 << 20
     """The largest body accepted, in bytes (`25MB`). A larger one is a 413 while it is being read."""
+    body_memory: int = 256 << 20
+    """The most bytes of bodies that one ingest process holds at once (`256MB`); what exceeds it waits, then is 503."""
+    body_timeout: float = 30.0
+    """How long a sender may take for a body, in seconds, and one more for every 100 KB it has sent."""
+    header_limit: int = 64 << 10
+    """The most bytes of a request's line and headers (`64KB`). More are a 431."""
+    header_timeout: float = 10.0
+    """How long a connection may take to send a request's headers, in seconds, before it is closed."""
+    connections: int = 10_000
+    """How many connections one ingest process holds; one more closes the one that has been idle longest."""
+    trusted_proxies: list[str] = []
+    """Networks (CIDR) of proxies whose X-Forwarded-For is believed when a source has an address list."""
+    public_url: str = ""
+    """Where senders reach ingest, for example `https://hooks.example.com`: for those that sign the URL."""
+    spool_dir: str = ""
+    """A directory of this process alone, where deliveries are kept while PostgreSQL is away. Empty: 503 meanwhile."""
+    spool_limit: int = 1 << 30
+    """The most bytes of deliveries in `spool_dir` (`1GB`); what comes when it is full is 503."""
+    rejected_retention: float = 72 * 3600.0
+    """How long refused requests are kept, in seconds (`72h`)."""
+    rejected_per_hour: int = 200
+    """How many refused requests are kept per source and hour; 0 keeps none."""
+    rejected_bytes_per_hour: int = 16 << 20
+    """The most bytes of refused requests that are kept per source and hour (`16MB`)."""
     append_queue: int = 10_000
     """How many requests may wait for the log before ingest answers 503."""
     lease: float = 30.0
@@ -82,11 +106,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {role: password for role, password in passwords.items() if password}
 
 
-_DURATIONS = {"lease", "drain_grace", "relay_poll"}
-_SIZES = {"body_limit"}
+_DURATIONS = {"lease", "drain_grace", "relay_poll", "body_timeout", "header_timeout", "rejected_retention"}
+_SIZES = {"body_limit", "body_memory", "header_limit", "spool_limit", "rejected_bytes_per_hour"}
 _RESERVED = {"config"}  # names the file itself
 _POSITIVE = (
     "body_limit",
+    "body_memory",
+    "body_timeout",
+    "header_limit",
+    "header_timeout",
+    "connections",
+    "spool_limit",
+    "rejected_retention",
     "append_queue",
     "lease",
     "concurrency",

@@ -36,6 +36,11 @@ class Receipt(msgspec.Struct, frozen=True):
         metadata: JSON text: what was learned on the way in (provider's id and type, method, trace context).
         headers: `name: value` lines joined by CRLF, in their order, repeated ones kept, secrets redacted.
         body: the exact bytes.
+        nonce: 16 bytes that may come once per source, whatever the key: for senders that sign a token and not the
+            body. A receipt whose nonce came before is a duplicate.
+        items: the logical events of a batch, each a receipt of its own with id, key and work. They are appended with
+            the batch, in the same statement, or not at all; an item whose key came before is left out alone.
+        routed: whether it makes work. False for a batch (its items do) and for an answered handshake.
     """
 
     stream_id: UUID
@@ -45,6 +50,9 @@ class Receipt(msgspec.Struct, frozen=True):
     metadata: str
     headers: bytes
     body: bytes
+    nonce: bytes | None = None
+    items: tuple[Receipt, ...] = ()
+    routed: bool = True
 
 
 class Accepted(msgspec.Struct, frozen=True):

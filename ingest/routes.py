@@ -26,6 +26,7 @@ from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest.catalogue import Catalogue, Source
 from ingest.receipt import metadata_of, redacted, traceparent_of
 from ingest.reply import Reply, accepted, problem
+from ingest.verify.base import Wanted
 from ingest.verify.schemes import Incoming, Refused, Verified, headers_of
 
 RETRY_AFTER = 2
@@ -137,6 +138,8 @@ class Door:
                 if self._telemetry.enabled:
                     _describe(appended, span)
                 return self._acknowledge(appended)
+            case Wanted(url):
+                raise Unavailable(f"the certificate at {url} is not known here")
             case impossible:
                 assert_never(impossible)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
+from cryptography.x509 import Certificate
 
 NO_SECRET = -1
 """`Verified.secret` where a source has no secret to match (the preset `none`)."""
@@ -23,19 +24,27 @@ our CPU.
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """A request as it came. `headers`: see `headers_of`. `path` and `query` (without `?`) are undecoded."""
+    """A request as it came. `headers`: see `headers_of`. `path` and `query` (without `?`) are undecoded.
+
+    `peer` is the address of whoever sent it, behind the proxies that we trust.
+    """
 
     method: str
     path: str
     query: bytes
     headers: Mapping[bytes, bytes]
     body: bytes
+    peer: str = ""
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """The request is authentic: the secret at index `secret` of the source's list matched, or `NO_SECRET`."""
+    """The request is authentic: the secret at index `secret` of the source's list matched, or `NO_SECRET`.
+
+    `nonce` is what may be seen only once, where a sender signs a token and not the body.
+    """
 
     secret: int
+    nonce: bytes | None = None
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -44,10 +53,60 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
-Verification = Verified | Refused
+class Wanted(msgspec.Struct, frozen=True):
+    """The verdict needs the certificate at `url`, which lies on a host that the scheme pins. Fetch it, ask again."""
+
+    url: str
+
+
+Verification = Verified | Refused | Wanted
 
 Verifier = Callable[[Incoming, float], Verification]
 """A scheme compiled with its secrets: (request, Unix seconds now) to a verdict."""
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What a scheme is compiled with beside its secrets.
+
+    Args:
+        url: the source's public URL as the sender knows it, without a query; empty if it is not known.
+        options: what the preset asks for beside secrets, for example PayPal's webhook id; see `Preset.options`.
+        certificates: by URL, those that were fetched so far; it grows while the source is in use.
+    """
+
+    url: str = ""
+    options: Mapping[str, str] = {}
+    certificates: Mapping[str, Certificate] = {}
+
+
+class Description(msgspec.Struct, frozen=True):
+    """The base of all schemes: plain data that says how a sender signs, and compiles to a `Verifier`."""
+
+    def compile(self, secrets: list[bytes], site: Site) -> Verifier:
+        """The verifier of one source. It never raises: what cannot verify is `refuse_all`."""
+        raise NotImplementedError
+
+    def check_secret(self, secret: bytes) -> None:
+        """Says at configuration time what `compile` would only refuse.
+
+        Raises:
+            ValueError: the secret cannot be a key of this scheme, as "expected …, got …", without the secret.
+        """
+        if not secret.strip():
+            raise ValueError("expected a secret, got a blank one")
+
+    def faults(self, site: Site) -> list[str]:
+        """What is wrong with the description or its site, as "field: expected …, got …"; empty if nothing is."""
+        return []
+
+    def signed_headers(self) -> tuple[str, ...]:
+        """The timestamp and signature headers: part of the dedup key where nothing serves as an id."""
+        return ()
+
+    @property
+    def secretless(self) -> bool:
+        """Whether the scheme works without any secret (public certificates, addresses, nothing at all)."""
+        return False
 
 
 def headers_of(raw: list[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
