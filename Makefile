@@ -11,7 +11,7 @@ BIN = .venv/bin
 READY = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test demo dev bench-ingest bench-runs lint format types lock clean
+.PHONY: help install check test demo dev bench-ingest bench-dedup bench-runs lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ dev: $(READY) ## all processes and stores on this machine, until Ctrl-C; data st
 
 bench-ingest: $(READY) ## how many webhooks a second are acknowledged, and how soon
 	$(BIN)/python -m tests.bench.ingest
+
+bench-dedup: $(READY) ## the same with millions of deliveries and dedup keys in the log already
+	$(BIN)/python -m tests.bench.dedup
 
 bench-runs: $(READY) ## how many runs a second are finished, and how soon
 	$(BIN)/python -m tests.bench.runs

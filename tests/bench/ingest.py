@@ -111,7 +111,7 @@ async def main(seconds: int, rounds: int) -> None:
         await made.season()
         await made.fresh_database("bench")
         await made.apply(None)
-        body_file, script = made._logs / "body.json", made._logs / "post.lua"
+        body_file, script = made.scratch / "body.json", made.scratch / "post.lua"
         body_file.write_bytes(body)
         script.write_text(WRK.format(body=body_file, signature=signature(body)))
         servers = {variant: serve(made, variant) for variant in VARIANTS}

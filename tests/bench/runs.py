@@ -162,7 +162,7 @@ async def main(deliveries: int, rounds: int, profile: bool) -> None:
         one = await one_in_flight(made, 300)
         flow = await sustained(made, 10)
         if profile:
-            path = str(made._logs / "profile.txt")
+            path = str(made.scratch / "profile.txt")
             await drain(made, "profiled", deliveries // 4, path)
             print(Path(path).read_text())
     figures = {

@@ -52,7 +52,7 @@ class Stand:
         self._postgres = EmbeddedPostgres(directory / "postgres", settings=POSTGRES_SETTINGS)
         self._redis = EmbeddedRedis(directory / "redis", persist=False)
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._logs = directory
+        self.scratch = directory
 
     def start(self) -> None:
         self._postgres.start()
@@ -96,7 +96,7 @@ class Stand:
 
     def spawn(self, name: str, *command: str, more: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
         """A child whose output goes to a log file in the scratch directory."""
-        with open(self._logs / f"{name}.log", "ab") as log:
+        with open(self.scratch / f"{name}.log", "ab") as log:
             process = subprocess.Popen(command, env=self.environment | dict(more), stdout=log, stderr=log)
         self._processes.append(process)
         return process
@@ -105,7 +105,7 @@ class Stand:
         return self.spawn(name, sys.executable, "-m", "executor.cli.main", *arguments, more=more)
 
     def log(self, name: str) -> str:
-        return (self._logs / f"{name}.log").read_text()[-3000:]
+        return (self.scratch / f"{name}.log").read_text()[-3000:]
 
     @contextlib.asynccontextmanager
     async def database(self, role: Any = "operator") -> AsyncIterator[Database]:
