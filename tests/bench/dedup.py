@@ -69,6 +69,7 @@ async def sizes(url: str) -> dict[str, float]:
           SELECT (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'event'::regclass),
             (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'delivery_key'::regclass)
         """)
+        assert row is not None
         return {"log_gb": float(row[0]) / 2**30, "keys_gb": float(row[1]) / 2**30}
     finally:
         await connection.close()
