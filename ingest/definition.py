@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from ingest.identity import Locator
-from ingest.verify.presets import PRESETS
-from ingest.verify.schemes import Scheme
+from ingest.providers import PRESETS
+from ingest.verify.schemes import Description, Scheme
 
 
 class FromEnv(msgspec.Struct, frozen=True, tag_field="from", tag="env"):
@@ -64,7 +64,7 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """The public URL of this source as the sender knows it, without a query; for senders that sign it."""
 
 
-def scheme_of(definition: SourceDefinition) -> Scheme | None:
+def scheme_of(definition: SourceDefinition) -> Description | None:
     """How a source verifies; None if its preset is unknown here."""
     if definition.verify is not None:
         return definition.verify

@@ -24,9 +24,9 @@ from events.settings import parse_duration
 from ingest.definition import FromEnv, FromFile, SecretRef, SourceDefinition, Written
 from ingest.identity import Header, Locator, Pointer
 from ingest.pointers import pointer_tokens
+from ingest.providers import PRESETS
 from ingest.reading import Section, got, got_kind
-from ingest.verify.presets import PRESETS
-from ingest.verify.schemes import TOLERANCE, Bearer, Hmac, Scheme, Timestamp, Unsigned, scheme_faults
+from ingest.verify.schemes import TOLERANCE, Bearer, Description, Hmac, Scheme, Site, Timestamp, Unsigned
 
 _SLUG = re.compile(r"[a-z0-9-]{1,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -129,7 +129,7 @@ def _hmac(top: Section, value: Mapping[str, Any], identifier: Locator | None, ur
         id_header=located[0].name if len(located) == 1 and isinstance(located[0], Header) else "",
         key=section.choice("key", ("text", "hex", "base64")) or "text",
     )
-    top.faults.extend(f"verify.{fault}" for fault in scheme_faults(scheme, url))
+    top.faults.extend(f"verify.{fault}" for fault in scheme.faults(Site(url)))
     return scheme
 
 
@@ -154,7 +154,7 @@ def _timestamp(verify: Section) -> Timestamp | None:
     )
 
 
-def _secrets(top: Section, scheme: Scheme | None) -> tuple[SecretRef, ...]:
+def _secrets(top: Section, scheme: Description | None) -> tuple[SecretRef, ...]:
     value = top.value("secrets")
     expected = "a list of {env: NAME}, {file: path}, {value: text} or plain text"
     if value is not None and not isinstance(value, list):

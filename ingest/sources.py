@@ -17,8 +17,8 @@ from events.errors import ConfigError
 from ingest.definition import FromEnv, FromFile, SecretRef, SourceDefinition, Written, scheme_of
 from ingest.identity import Identify, compile_identity
 from ingest.parsing import parse_source
-from ingest.verify.presets import PRESETS
-from ingest.verify.schemes import Unsigned, Verifier, check_secret, compile_scheme, refuse_all, signed_headers
+from ingest.providers import PRESETS
+from ingest.verify.schemes import Site, Unsigned, Verifier, refuse_all
 
 __all__ = [
     "CompiledSource",
@@ -56,7 +56,7 @@ def resolve_secrets(definition: SourceDefinition, environ: Mapping[str, str]) ->
         try:
             secret = resolve_secret(reference, environ)
             if scheme is not None:
-                check_secret(scheme, secret.encode())
+                scheme.check_secret(secret.encode())
             secrets.append(secret)
         except ValueError as error:
             faults.append(f"secrets[{index}]: {error}")
@@ -110,8 +110,8 @@ def compile_source(definition: SourceDefinition, secrets: list[bytes]) -> Compil
         identify = compile_identity(
             preset.id if definition.id is None else definition.id,
             preset.type if definition.type is None else definition.type,
-            signed_headers(scheme),
+            scheme.signed_headers(),
         )
     except ValueError:
         return CompiledSource(definition, refuse_all("the source's id is not usable"), compile_identity((), ()))
-    return CompiledSource(definition, compile_scheme(scheme, secrets, definition.url), identify)
+    return CompiledSource(definition, scheme.compile(secrets, Site(definition.url)), identify)

@@ -103,6 +103,14 @@ class Description(msgspec.Struct, frozen=True):
         """The timestamp and signature headers: part of the dedup key where nothing serves as an id."""
         return ()
 
+    def credentials(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of headers, and of query parameters, whose values are secrets and must not be kept."""
+        return ((), ())
+
+    def summary(self) -> str:
+        """How it verifies, for people, in a few words."""
+        return type(self).__name__
+
     @property
     def secretless(self) -> bool:
         """Whether the scheme works without any secret (public certificates, addresses, nothing at all)."""

@@ -1,24 +1,25 @@
 """HMAC signatures described as data: one form for GitHub, Stripe, Slack, Shopify and whoever signs like them.
 
-Promises: what `hmac_faults` lets pass authenticates the body, and the time wherever a time is checked.
+Promises: what `Hmac.faults` lets pass authenticates the body, and the time wherever a time is checked.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
+import contextlib
 from typing import Literal
 
 import msgspec
 
-from ingest.verify.base import TOLERANCE
+from ingest.verify.base import TOLERANCE, Description, Site, Verified, Verifier, refuse_all
+from ingest.verify.mac_check import compile_hmac
+from ingest.verify.mac_parts import PLACEHOLDER
 
 MOST_TOLERANCE = 7 * 86400.0
 """Seconds. Longer than any sender retries; a recorded request that is older never passes."""
 
 PLACEHOLDERS = ("body", "timestamp", "id", "method", "url")
-PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 class Timestamp(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Pairs(msgspec.Struct, frozen=True):
     timestamp: str = ""
 
 
-class Hmac(msgspec.Struct, frozen=True, tag_field="scheme", tag="hmac"):
+class Hmac(Description, frozen=True, tag_field="scheme", tag="hmac"):
     """How a sender signs with HMAC."""
 
     header: str
@@ -57,9 +58,32 @@ class Hmac(msgspec.Struct, frozen=True, tag_field="scheme", tag="hmac"):
     key: Literal["text", "hex", "base64"] = "text"
     """How a secret becomes the key: its own bytes, or what they encode."""
 
+    def compile(self, secrets: list[bytes], site: Site) -> Verifier:
+        if self.faults(site):
+            return refuse_all("the source's signature scheme is not usable")
+        keys: list[tuple[Verified, bytes]] = []
+        for index, secret in enumerate(secrets):
+            with contextlib.suppress(ValueError):
+                keys.append((Verified(index), hmac_key(self, secret)))
+        if not keys:
+            return refuse_all("the source has no usable secret")
+        return compile_hmac(self, keys, site.url)
 
-def hmac_faults(scheme: Hmac, url: str) -> list[str]:
-    """What is wrong with a description, as "field: expected …, got …"; empty if nothing is."""
+    def check_secret(self, secret: bytes) -> None:
+        hmac_key(self, secret)
+
+    def faults(self, site: Site) -> list[str]:
+        return _faults(self, site.url)
+
+    def signed_headers(self) -> tuple[str, ...]:
+        time = self.timestamp.header if self.timestamp is not None else ""
+        return (time, self.header) if time else (self.header,)
+
+    def summary(self) -> str:
+        return f"HMAC-{self.algorithm.upper()} of {self.signed}, {self.encoding}, in {self.header}"
+
+
+def _faults(scheme: Hmac, url: str) -> list[str]:
     used = PLACEHOLDER.findall(scheme.signed)
     faults = [
         f"signed: expected only {{{'}, {'.join(PLACEHOLDERS)}}}, got {{{name}}}"

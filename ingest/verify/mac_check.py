@@ -12,24 +12,22 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ingest.verify.base import Incoming, Refused, Verification, Verified, Verifier, check_age, refuse_all
-from ingest.verify.mac import Hmac, hmac_faults, hmac_key
+from ingest.verify.base import Incoming, Refused, Verification, Verified, Verifier, check_age
 from ingest.verify.mac_parts import assembler, reader
 
+if TYPE_CHECKING:  # a description compiles itself with what is here
+    from ingest.verify.mac import Hmac
 
-def compile_hmac(scheme: Hmac, secrets: list[bytes], url: str) -> Verifier:
-    """The verifier for one source. `url` is its public URL, or empty. It never raises: see `refuse_all`."""
-    if hmac_faults(scheme, url):
-        return refuse_all("the source's signature scheme is not usable")
-    keys: list[tuple[Verified, bytes]] = []
-    for index, secret in enumerate(secrets):
-        try:
-            keys.append((Verified(index), hmac_key(scheme, secret)))
-        except ValueError:
-            continue
-    if not keys:
-        return refuse_all("the source has no usable secret")
+
+def compile_hmac(scheme: Hmac, keys: list[tuple[Verified, bytes]], url: str) -> Verifier:
+    """The verifier of one source.
+
+    Args:
+        keys: at least one, each with the verdict that its match gives.
+        url: the source's public URL, or empty.
+    """
     read, assemble, encode = reader(scheme), assembler(scheme, url), _ENCODE[scheme.encoding]
     canonical = _lower_hex if scheme.encoding == "hex" else _padded
     algorithm, time = scheme.algorithm, scheme.timestamp

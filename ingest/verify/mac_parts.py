@@ -5,10 +5,16 @@ Promises: every part is bounded and unambiguous, or the request is `Refused`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from ingest.verify.base import MOST_SIGNATURES, Incoming, Refused, only
-from ingest.verify.mac import PLACEHOLDER, Hmac, Pairs
+
+if TYPE_CHECKING:  # a description compiles itself with what is here
+    from ingest.verify.mac import Hmac, Pairs
+
+PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 Found = tuple[list[bytes], bytes]
 Reader = Callable[[Mapping[bytes, bytes]], Found | Refused]

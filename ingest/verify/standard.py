@@ -7,18 +7,20 @@ from a mix: the id that is verified is the id that `ingest.identity` deduplicate
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 from collections.abc import Mapping
 
-import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ingest.verify.base import (
     MOST_SIGNATURES,
     TOLERANCE,
+    Description,
     Incoming,
     Refused,
+    Site,
     Verification,
     Verified,
     Verifier,
@@ -31,11 +33,45 @@ _WEBHOOK = (b"webhook-id", b"webhook-timestamp", b"webhook-signature")
 _SVIX = (b"svix-id", b"svix-timestamp", b"svix-signature")
 
 
-class Standard(msgspec.Struct, frozen=True, tag_field="scheme", tag="standard"):
+class Standard(Description, frozen=True, tag_field="scheme", tag="standard"):
     """Standard Webhooks. Secrets: `whsec_<base64>` (or the base64 alone), `whpk_<base64>` (ed25519)."""
 
     tolerance: float = TOLERANCE
     """Seconds, before and after now."""
+
+    def compile(self, secrets: list[bytes], site: Site) -> Verifier:
+        keys: list[tuple[Verified, bytes | Ed25519PublicKey]] = []
+        for index, secret in enumerate(secrets):
+            with contextlib.suppress(ValueError):
+                keys.append((Verified(index), standard_key(secret)))
+        if not keys:
+            return refuse_all("the source has no usable secret")
+        tolerance = self.tolerance
+        mismatch = Refused("no signature matches")
+
+        def verify(incoming: Incoming, now: float) -> Verification:
+            found = _read(incoming.headers)
+            if isinstance(found, Refused):
+                return found
+            identifier, stamp, tokens = found
+            if (late := check_age(stamp, 1, tolerance, now)) is not None:
+                return late
+            message = b"%b.%b.%b" % (identifier, stamp, incoming.body)
+            for verified, key in keys:
+                if _matches(key, message, tokens):
+                    return verified
+            return mismatch
+
+        return verify
+
+    def check_secret(self, secret: bytes) -> None:
+        standard_key(secret)
+
+    def signed_headers(self) -> tuple[str, ...]:
+        return ("webhook-timestamp", "webhook-signature", "svix-timestamp", "svix-signature")
+
+    def summary(self) -> str:
+        return "Standard Webhooks: HMAC-SHA256 or ed25519 of id, time and body"
 
 
 def standard_key(secret: bytes) -> bytes | Ed25519PublicKey:
@@ -59,35 +95,6 @@ def standard_key(secret: bytes) -> bytes | Ed25519PublicKey:
         return Ed25519PublicKey.from_public_bytes(key)
     except ValueError:
         raise ValueError(f"expected 32 bytes after whpk_, got {len(key)}") from None
-
-
-def compile_standard(scheme: Standard, secrets: list[bytes]) -> Verifier:
-    """The verifier for one source. It never raises: see `refuse_all`."""
-    keys: list[tuple[Verified, bytes | Ed25519PublicKey]] = []
-    for index, secret in enumerate(secrets):
-        try:
-            keys.append((Verified(index), standard_key(secret)))
-        except ValueError:
-            continue
-    if not keys:
-        return refuse_all("the source has no usable secret")
-    tolerance = scheme.tolerance
-    mismatch = Refused("no signature matches")
-
-    def verify(incoming: Incoming, now: float) -> Verification:
-        found = _read(incoming.headers)
-        if isinstance(found, Refused):
-            return found
-        identifier, stamp, tokens = found
-        if (late := check_age(stamp, 1, tolerance, now)) is not None:
-            return late
-        message = b"%b.%b.%b" % (identifier, stamp, incoming.body)
-        for verified, key in keys:
-            if _matches(key, message, tokens):
-                return verified
-        return mismatch
-
-    return verify
 
 
 def _read(headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes, list[bytes]] | Refused:

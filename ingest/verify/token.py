@@ -8,35 +8,52 @@ from __future__ import annotations
 
 import hmac
 
-import msgspec
+from ingest.verify.base import (
+    Description,
+    Incoming,
+    Refused,
+    Site,
+    Verification,
+    Verified,
+    Verifier,
+    only,
+    refuse_all,
+)
 
-from ingest.verify.base import Incoming, Refused, Verification, Verified, Verifier, only, refuse_all
 
+class Bearer(Description, frozen=True, tag_field="scheme", tag="bearer"):
+    """Equality with one of the secrets. `prefix` is matched in any case (RFC 9110 §11.1) and may be empty.
 
-class Bearer(msgspec.Struct, frozen=True, tag_field="scheme", tag="bearer"):
-    """Equality with one of the secrets. `prefix` is matched in any case (RFC 9110 §11.1) and may be empty."""
+    The header is not part of the dedup key: the same delivery may be sent again under a new token.
+    """
 
     header: str = "Authorization"
     prefix: str = "Bearer "
 
+    def compile(self, secrets: list[bytes], site: Site) -> Verifier:
+        keys = [(Verified(index), secret) for index, secret in enumerate(secrets) if secret.strip()]
+        if not keys:
+            return refuse_all("the source has no usable secret")
+        header, prefix = self.header.lower().encode(), self.prefix.lower().encode()
+        no_prefix = Refused(f"header {self.header} does not begin with {self.prefix.strip()}")
+        mismatch = Refused("the token does not match")
 
-def compile_bearer(scheme: Bearer, secrets: list[bytes]) -> Verifier:
-    """The verifier for one source. It never raises: see `refuse_all`."""
-    keys = [(Verified(index), secret) for index, secret in enumerate(secrets) if secret.strip()]
-    if not keys:
-        return refuse_all("the source has no usable secret")
-    header, prefix = scheme.header.lower().encode(), scheme.prefix.lower().encode()
+        def verify(incoming: Incoming, now: float) -> Verification:
+            value = only(incoming.headers, header)
+            if isinstance(value, Refused):
+                return value
+            if value[: len(prefix)].lower() != prefix:
+                return no_prefix
+            given = value[len(prefix) :]
+            for verified, secret in keys:
+                if hmac.compare_digest(given, secret):
+                    return verified
+            return mismatch
 
-    def verify(incoming: Incoming, now: float) -> Verification:
-        value = only(incoming.headers, header)
-        if isinstance(value, Refused):
-            return value
-        if value[: len(prefix)].lower() != prefix:
-            return Refused(f"header {scheme.header} does not begin with {scheme.prefix.strip()}")
-        given = value[len(prefix) :]
-        for verified, secret in keys:
-            if hmac.compare_digest(given, secret):
-                return verified
-        return Refused("the token does not match")
+        return verify
 
-    return verify
+    def credentials(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return ((self.header,), ())
+
+    def summary(self) -> str:
+        return f"token in {self.header}"

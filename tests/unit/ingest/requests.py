@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.verify.schemes import Incoming, headers_of
+from ingest.verify.schemes import Description, Incoming, Site, Verifier, headers_of
 
 NOW = 1_772_445_600.0
 SECRET = "It's a Secret to Everybody"
@@ -20,6 +20,11 @@ def request(body: bytes, *headers: tuple[str, str], query: bytes = b"", method: 
     """A request as ingest hands it over."""
     raw = [(name.lower().encode(), value.encode("utf-8")) for name, value in headers]
     return Incoming(method, "/in/test", query, headers_of(raw), body)
+
+
+def compile_scheme(scheme: Description, secrets: list[bytes], url: str = "") -> Verifier:
+    """The verifier of a source at `url`."""
+    return scheme.compile(secrets, Site(url))
 
 
 def without(headers: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from events.ids import dedup_key
 from ingest.identity import Header, Identify, Identity, Pointer, compile_identity
-from ingest.verify.presets import PRESETS
-from ingest.verify.schemes import signed_headers
+from ingest.providers import PRESETS
 from tests.unit.ingest.requests import request
 
 
 def identifier(preset: str) -> Identify:
     found = PRESETS[preset]
-    return compile_identity(found.id, found.type, signed_headers(found.scheme))
+    return compile_identity(found.id, found.type, found.scheme.signed_headers())
 
 
 GITHUB = identifier("github")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from events.errors import ConfigError
+from ingest.providers import PRESETS
 from ingest.signing import SIGNABLE, sign
 from ingest.sources import (
     FromEnv,
@@ -107,7 +108,7 @@ def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:
         "secret: expected one of source, preset, secrets, verify, id, type, url, got an unknown key; "
         "did you mean secrets?",
         "source: expected 1 to 63 of a-z, 0-9 and -, got 'A_B'",
-        "preset: expected one of github, standard, stripe, generic, none, got 'githb'; did you mean github?",
+        f"preset: expected one of {', '.join(PRESETS)}, got 'githb'; did you mean github?",
         "url: expected an http(s) URL without a query, got 'ftp://example.com'",
         "id.heder: expected one of header, pointer, got an unknown key; did you mean header?",
         "type.pointer: expected a JSON Pointer such as /data/id, got 'x'",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.verify.schemes import Bearer, Refused, Verified, check_secret, compile_scheme
-from tests.unit.ingest.requests import NOW, request
+from ingest.verify.schemes import Bearer, Refused, Verified
+from tests.unit.ingest.requests import NOW, compile_scheme, request
 
 
 @pytest.mark.parametrize("value", ["Bearer tökén", "bearer tökén", "BEARER tökén"])
@@ -33,4 +33,4 @@ def test_a_blank_token_matches_nothing() -> None:
     verify = compile_scheme(Bearer(), [b""])
     assert verify(request(b"", ("Authorization", "Bearer ")), NOW) == Refused("the source has no usable secret")
     with pytest.raises(ValueError, match="blank"):
-        check_secret(Bearer(), b" ")
+        Bearer().check_secret(b" ")

@@ -10,9 +10,9 @@ import hmac as reference
 
 import pytest
 
-from ingest.verify.presets import PRESETS
-from ingest.verify.schemes import Hmac, Refused, Timestamp, Verified, compile_scheme, scheme_faults
-from tests.unit.ingest.requests import NOW, SECRET, request
+from ingest.providers import PRESETS
+from ingest.verify.schemes import Hmac, Refused, Site, Timestamp, Verified
+from tests.unit.ingest.requests import NOW, SECRET, compile_scheme, request
 
 BODY = b"Hello, World!"
 
@@ -154,7 +154,7 @@ def test_a_word_of_the_template_that_is_not_a_placeholder_stays_as_it_is() -> No
     ],
 )
 def test_a_description_that_authenticates_too_little_is_a_fault_and_refuses(scheme: Hmac, fault: str) -> None:
-    assert [found for found in scheme_faults(scheme) if found.startswith(fault)]
+    assert [found for found in scheme.faults(Site()) if found.startswith(fault)]
     verdict = compile_scheme(scheme, [b"k"])(request(BODY), NOW)
     assert verdict == Refused("the source's signature scheme is not usable")
 

@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.providers import PRESETS
 from ingest.signing import sign
-from ingest.verify.presets import PRESETS
 from ingest.verify.schemes import (
     NO_SECRET,
     Refused,
     Verified,
     Verifier,
-    compile_scheme,
     headers_of,
     refuse_all,
 )
-from tests.unit.ingest.requests import NOW, SECRETS, changed, request, without
+from tests.unit.ingest.requests import NOW, SECRETS, changed, compile_scheme, request, without
 
 SIGNED = ("github", "standard", "stripe", "generic")
 SIGNATURE = {

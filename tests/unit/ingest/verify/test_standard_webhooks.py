@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from ingest.providers import PRESETS
 from ingest.signing import sign
-from ingest.verify.presets import PRESETS
-from ingest.verify.schemes import Refused, Verified, check_secret, compile_scheme
-from tests.unit.ingest.requests import NOW, WHSEC, request
+from ingest.verify.schemes import Refused, Verified
+from tests.unit.ingest.requests import NOW, WHSEC, compile_scheme, request
 
 SCHEME = PRESETS["standard"].scheme
 BODY = '{"type":"user.created","data":{"name":"Mühle ☸"}}'
@@ -47,7 +47,7 @@ def test_what_we_sign_the_reference_verifies() -> None:
 
 @pytest.mark.parametrize("secret", [WHSEC, WHSEC.removeprefix("whsec_"), f" {WHSEC}\n", "whsec_YWJj", "whsec_YWI"])
 def test_a_secret_is_base64_with_or_without_its_prefix_and_padding(secret: str) -> None:
-    check_secret(SCHEME, secret.encode())
+    SCHEME.check_secret(secret.encode())
     headers = sign("standard", secret, "", "msg_1", b"{}", NOW)
     assert compile_scheme(SCHEME, [secret.encode()])(request(b"{}", *headers), NOW) == Verified(0)
 
@@ -55,7 +55,7 @@ def test_a_secret_is_base64_with_or_without_its_prefix_and_padding(secret: str) 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_*", "whsec_ä", "whpk_YWJj", "whpk_", "whpk_!"])
 def test_a_secret_that_is_no_key_is_named_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
-        check_secret(SCHEME, secret.encode())
+        SCHEME.check_secret(secret.encode())
     assert "YWJj" not in str(caught.value)
     verdict = compile_scheme(SCHEME, [secret.encode()])(request(b"{}"), NOW)
     assert verdict == Refused("the source has no usable secret")
