@@ -7,6 +7,8 @@ is) is as quick as one with it. Measured with 8 KB bodies, 64 in flight: 12,400 
 
 from __future__ import annotations
 
+import threading
+
 import zstandard
 
 RAW = 0
@@ -14,14 +16,22 @@ ZSTD = 1
 WORTH = 512
 """Bytes below which a body is kept as it is: it fits anyway, and stays readable in SQL."""
 
-_compressor = zstandard.ZstdCompressor(level=1)
-_decompressor = zstandard.ZstdDecompressor()
+
+class _PerThread(threading.local):
+    """zstd lets go of the interpreter while it works, and its objects are for one thread at a time."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _PerThread()
 
 
 def pack(body: bytes) -> tuple[int, bytes]:
     """(codec, bytes to keep)."""
     if len(body) >= WORTH:
-        packed = _compressor.compress(body)
+        packed = _zstd.compressor.compress(body)
         if len(packed) < len(body):
             return ZSTD, packed
     return RAW, body
@@ -37,6 +47,6 @@ def unpack(codec: int, kept: bytes) -> bytes:
         case 0:
             return kept
         case 1:
-            return _decompressor.decompress(kept)
+            return _zstd.decompressor.decompress(kept)
         case _:
             raise ValueError(f"expected body codec 0 or 1, got {codec}; a newer Headrace wrote it: upgrade this one")
