@@ -1,8 +1,11 @@
 """Appending deliveries: event, dedup key and work item in one statement, many deliveries in one commit.
 
-Keys are inserted in key order, or two batches that share keys would deadlock. A key that exists already (in the table,
-in a transaction that is committing, or earlier in the same batch) leaves its row out; what is left out is answered with
-the first one's id, read after the statement, when whoever held the key has committed.
+A key that exists already (in the table, in a transaction that is committing, or earlier in the same batch) leaves its
+row out; what is left out is answered with the first one's id, read after the statement, when whoever held the key has
+committed. Receipts that are nothing but a delivery go the plain way; a batch of the journal that holds an item, a nonce
+or a receipt without work goes the elaborate way (`events.elaborate`), still in one statement and one commit.
+
+Keys are inserted in key order, or two batches that share keys would deadlock.
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import asyncpg
+
 from events.codec import pack
 from events.database import Database
-from events.errors import Unavailable
+from events.elaborate import APPEND_ELABORATE, elaborate_rows, is_plain, without_clashes
+from events.errors import BadRow, Unavailable
 from events.journal import Journal
 from events.types import DELIVERY_QUEUE, Accepted, Appended, Duplicate, Kind, Receipt
 
+# `(… IN …) IS TRUE` is looked up in a hash table; as a join it would cost the product of the two lengths.
 _APPEND = f"""
 WITH input AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::jsonb[], $6::bytea[],
@@ -28,7 +35,7 @@ fresh AS (
 appended AS (
   INSERT INTO event (stream_id, version, workspace_id, source_id, type, metadata, headers, codec, body)
   SELECT stream_id, 0, workspace_id, source_id, 'delivery.received', metadata, headers, codec, body
-  FROM input JOIN fresh USING (stream_id) ORDER BY ord
+  FROM input WHERE (stream_id IN (SELECT stream_id FROM fresh)) IS TRUE ORDER BY ord
   RETURNING stream_id),
 work AS (
   INSERT INTO work_item (id, stream_id, kind, queue)
@@ -40,6 +47,10 @@ _FIRST = """
 SELECT k.source_id, k.key, k.stream_id FROM unnest($1::int[], $2::bytea[]) AS t(source_id, key)
 JOIN delivery_key k USING (source_id, key)
 """
+
+ROUNDS = 10
+"""How often a batch is taken up again for receipts that others' keys came in the way of. Two are enough, but for a
+race that is lost again and again."""
 
 
 def delivery_journal(
@@ -57,7 +68,15 @@ def delivery_journal(
         committed(batch)
         return appended
 
-    return Journal(write, lambda receipt: len(receipt.body) + 512, max_waiting=max_waiting)
+    return Journal(write, size_of, max_waiting=max_waiting)
+
+
+def size_of(receipt: Receipt) -> int:
+    """The bytes that a receipt, with its items, adds to a batch, roughly."""
+    size = len(receipt.body) + 512
+    if receipt.items:
+        size += sum(len(item.body) + len(item.headers) + 512 for item in receipt.items)
+    return size
 
 
 class DeliveryWriter:
@@ -67,37 +86,64 @@ class DeliveryWriter:
         self._database = database
 
     async def write(self, batch: Sequence[Receipt]) -> list[Appended]:
-        """Appends the batch in one commit; one result per receipt, in order.
+        """Appends the batch; one result per receipt, in order. A receipt that is appended again under the same id,
+        because nobody knew whether it was written, is Accepted again.
+
+        One commit; where a receipt with a nonce shares its key with another of the batch, a second one.
 
         Raises:
-            BadRow: the database refused some row's data; nothing of the batch was written.
+            BadRow: the database refused some row's data; its receipt is not in the log, nor are its items.
             Unavailable: nothing is known to be written (OutcomeUnknown: it may have been).
         """
-        packed = [pack(r.body) for r in batch]
-        appended = {
-            row[0]
-            for row in await self._database.fetch(
-                _APPEND,
-                [r.stream_id for r in batch],
-                [r.workspace_id for r in batch],
-                [r.source_id for r in batch],
-                [r.key for r in batch],
-                [r.metadata for r in batch],
-                [r.headers for r in batch],
-                [codec for codec, _ in packed],
-                [body for _, body in packed],
-            )
-        }
-        if len(appended) == len(batch):
-            return [Accepted(r.stream_id) for r in batch]
-        first = await self._first([r for r in batch if r.stream_id not in appended])
-        return [
-            Accepted(r.stream_id) if r.stream_id in appended else Duplicate(first[r.source_id, r.key]) for r in batch
-        ]
+        results: dict[UUID, Appended] = {}
+        left = batch
+        for _ in range(ROUNDS):
+            appended = await self._append(left)
+            results.update((r.stream_id, Accepted(r.stream_id)) for r in left if r.stream_id in appended)
+            if len(results) < len(batch):
+                left = [r for r in left if r.stream_id not in appended]
+                results.update(await self._seen_before(left))
+                left = [r for r in left if r.stream_id not in results]
+                if left:
+                    continue
+            return [results[r.stream_id] for r in batch]
+        raise Unavailable("others keep writing the same deliveries; send it again")
 
-    async def _first(self, repeated: Sequence[Receipt]) -> dict[tuple[int, bytes], UUID]:
-        rows = await self._database.fetch(_FIRST, [r.source_id for r in repeated], [r.key for r in repeated])
-        first = {(row[0], row[1]): row[2] for row in rows}
-        if any((r.source_id, r.key) not in first for r in repeated):
-            raise Unavailable("a duplicate's first delivery is not visible yet")
-        return first
+    async def _append(self, batch: Sequence[Receipt]) -> set[UUID]:
+        """The ids that are new in the log. What is missing was seen before, or has to be tried again."""
+        if not is_plain(batch):
+            return await self._append_elaborate(batch)
+        packed = [pack(r.body) for r in batch]
+        rows = await self._database.fetch(
+            _APPEND,
+            [r.stream_id for r in batch],
+            [r.workspace_id for r in batch],
+            [r.source_id for r in batch],
+            [r.key for r in batch],
+            [r.metadata for r in batch],
+            [r.headers for r in batch],
+            [codec for codec, _ in packed],
+            [body for _, body in packed],
+        )
+        return {row[0] for row in rows}
+
+    async def _append_elaborate(self, batch: Sequence[Receipt]) -> set[UUID]:
+        try:
+            rows = await self._database.fetch(APPEND_ELABORATE, *elaborate_rows(without_clashes(batch)))
+        except BadRow as error:
+            if isinstance(error.__cause__, asyncpg.DivisionByZeroError):  # see APPEND_ELABORATE: nothing was written
+                return set()
+            raise
+        return set(rows[0][1])
+
+    async def _seen_before(self, left: Sequence[Receipt]) -> dict[UUID, Appended]:
+        """Those whose nonce or key is in the log by now, under which id."""
+        keys = [(r.source_id, key) for r in left for key in (r.nonce, r.key) if key is not None]
+        rows = await self._database.fetch(_FIRST, [source for source, _ in keys], [key for _, key in keys])
+        known = {(row[0], row[1]): row[2] for row in rows}
+        seen: dict[UUID, Appended] = {}
+        for r in left:
+            first = known.get((r.source_id, r.nonce)) or known.get((r.source_id, r.key))
+            if first is not None:
+                seen[r.stream_id] = Accepted(first) if first == r.stream_id else Duplicate(first)
+        return seen

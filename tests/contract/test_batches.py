@@ -1,0 +1,308 @@
+"""The contract of batches, nonces and receipts without work: what is claimed, what is left alone, what stays whole."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+import pytest
+
+from events import log
+from events.database import Database
+from events.deliveries import DeliveryWriter, delivery_journal, size_of
+from events.errors import BadRow, Unavailable
+from events.ids import dedup_key, derived_id, uuid7
+from events.types import Accepted, Appended, Duplicate, Receipt
+from tests.contract.conftest import Open
+from tests.rows import receipt
+from tests.system import until
+
+pytestmark = pytest.mark.anyio
+
+_numbers = itertools.count()
+
+
+def nonced(nonce: str, key: str | None = None) -> Receipt:
+    return msgspec.structs.replace(receipt(key), nonce=dedup_key(b"nonce", nonce.encode()))
+
+
+def batch(*items: str, key: str | None = None, nonce: str | None = None) -> Receipt:
+    """A batch whose items have these keys; an item's body tells its key."""
+    parent = receipt(key) if nonce is None else nonced(nonce, key)
+    return msgspec.structs.replace(
+        parent,
+        routed=False,
+        items=tuple(
+            msgspec.structs.replace(
+                receipt(name, body=name.encode()), stream_id=derived_id(parent.stream_id, str(index))
+            )
+            for index, name in enumerate(items)
+        ),
+    )
+
+
+async def count(operator: Database, table: str = "event") -> int:
+    return int(await operator.fetchval(f"SELECT count(*) FROM {table}"))
+
+
+def accepted(results: Sequence[Appended]) -> list[bool]:
+    return [isinstance(result, Accepted) for result in results]
+
+
+async def test_a_batch_is_one_receipt_without_work_and_its_items_have_work(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        sent = batch("a", "b", "c")
+        assert await DeliveryWriter(ingest).write([sent]) == [Accepted(sent.stream_id)]
+        ids = {item.stream_id for item in sent.items}
+        assert {row[0] for row in await operator.fetch("SELECT stream_id FROM work_item")} == ids
+        for item in sent.items:
+            (event,) = await log.stream(operator, item.stream_id)
+            assert (event.type, event.body) == ("delivery.received", item.body)
+        assert [event.body for event in await log.stream(operator, sent.stream_id)] == [b"{}"]
+
+
+async def test_what_is_not_routed_makes_no_work(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        greeting = msgspec.structs.replace(receipt(), routed=False)
+        other = receipt()
+        assert accepted(await DeliveryWriter(ingest).write([greeting, other])) == [True, True]
+        assert [row[0] for row in await operator.fetch("SELECT id FROM work_item")] == [other.stream_id]
+
+
+async def test_an_item_that_came_in_another_batch_is_left_out_alone(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        first, second, third = batch("a", "b"), batch("b", "c", "c"), batch("c", "d")
+        assert accepted(await writer.write([first])) == [True]
+        assert accepted(await writer.write([second, third])) == [True, True]
+        bodies = await operator.fetch("SELECT body FROM event WHERE body <> '{}' ORDER BY body")
+        assert [row[0] for row in bodies] == [b"a", b"b", b"c", b"d"]
+        assert await log.stream(operator, second.items[0].stream_id) == []
+        assert await log.stream(operator, second.items[1].stream_id) != []
+
+
+async def test_a_batch_that_comes_again_changes_nothing(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        first, again = batch("a", key="k"), batch("a", "new", key="k")
+        assert await writer.write([first, again]) == [Accepted(first.stream_id), Duplicate(first.stream_id)]
+        assert await writer.write([batch("newer", key="k")]) == [Duplicate(first.stream_id)]
+        assert (await count(operator), await count(operator, "delivery_key")) == (2, 2)
+        assert accepted(await writer.write([receipt("new"), receipt("newer")])) == [True, True]
+
+
+async def test_an_item_and_a_delivery_by_itself_are_the_same_event(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        sent = batch("a", "b")
+        await writer.write([sent])
+        assert await writer.write([receipt("a")]) == [Duplicate(sent.items[0].stream_id)]
+        await writer.write([receipt("c"), batch("c", "d")])
+        assert await count(operator) == 6
+
+
+async def test_appending_again_under_the_same_id_is_accepted_again(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        sent = [receipt(), batch("a", "b"), nonced("n"), nonced("m", "a plain one")]
+        for _ in range(3):
+            assert await writer.write(sent) == [Accepted(one.stream_id) for one in sent]
+        assert await count(operator) == 6
+
+
+@pytest.mark.parametrize("place", ["receipt", "item"])
+async def test_a_bad_row_takes_its_batch_along_and_nothing_else(open_as: Open, place: str) -> None:
+    bad = batch("x", "y", "z")
+    if place == "receipt":
+        bad = msgspec.structs.replace(bad, metadata="not json")
+    else:
+        spoiled = msgspec.structs.replace(bad.items[1], metadata='{"no": "\\u0000"}')
+        bad = msgspec.structs.replace(bad, items=(bad.items[0], spoiled, bad.items[2]))
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        journal = delivery_journal(ingest, max_waiting=100)
+        rows = [receipt(), batch("a", "b"), bad, nonced("n"), batch("c")]
+        results = await asyncio.gather(*[journal.append(row) for row in rows], return_exceptions=True)
+        assert [type(result) for result in results] == [Accepted, Accepted, BadRow, Accepted, Accepted]
+        assert await count(operator) == 1 + 3 + 1 + 2
+        assert await count(operator, "delivery_key") == 1 + 3 + 2 + 2
+        assert accepted(await DeliveryWriter(ingest).write([receipt("x"), receipt("y")])) == [True, True]
+
+
+async def test_a_repeated_nonce_is_answered_with_what_it_first_came_with(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        first = nonced("n")
+        assert accepted(await writer.write([first])) == [True]
+        assert await writer.write([nonced("n"), nonced("n")]) == [Duplicate(first.stream_id)] * 2
+        assert await writer.write([batch("a", nonce="n")]) == [Duplicate(first.stream_id)]
+        assert (await count(operator), await count(operator, "delivery_key")) == (1, 2)
+
+
+async def test_the_same_nonce_of_another_source_is_another_nonce(open_as: Open) -> None:
+    async with open_as("ingest") as ingest:
+        other = msgspec.structs.replace(nonced("n"), source_id=2)
+        assert accepted(await DeliveryWriter(ingest).write([nonced("n"), other])) == [True, True]
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("attack", ["receipt", "batch", "item"])
+async def test_a_used_nonce_cannot_keep_a_real_delivery_out(open_as: Open, attack: str, together: bool) -> None:
+    forged = {"receipt": nonced("used", "real"), "batch": batch("x", key="real", nonce="used")}.get(
+        attack, batch("real", nonce="used")
+    )
+    real = nonced("fresh", "real")
+    async with open_as("ingest") as ingest:
+        writer = DeliveryWriter(ingest)
+        before = nonced("used")
+        await writer.write([before])
+        for rows in ([forged, real],) if together else ([forged], [real]):
+            results = await writer.write(rows)
+        assert results[-1] == Accepted(real.stream_id)
+        assert await writer.write([forged]) == [Duplicate(before.stream_id)]
+
+
+async def test_a_used_nonce_in_the_same_batch_cannot_either(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        first, forged, real = nonced("n1", "k1"), nonced("n1", "k2"), nonced("n2", "k2")
+        results = await DeliveryWriter(ingest).write([first, forged, forged, real, nonced("n1", "k2")])
+        assert results[0] == Accepted(first.stream_id)
+        assert results[3] == Accepted(real.stream_id)
+        assert {results[1], results[2], results[4]} == {Duplicate(first.stream_id)}
+        assert (await count(operator), await count(operator, "delivery_key")) == (2, 4)
+
+
+@pytest.mark.parametrize("known", ["before", "same batch", "item of the same batch"])
+async def test_a_known_id_with_a_new_nonce_leaves_the_nonce_alone(open_as: Open, known: str) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        first = batch("k") if known.startswith("item") else nonced("old", "k")
+        again = nonced("new", "k")
+        if known == "before":
+            await writer.write([first])
+            results = await writer.write([again])
+        else:
+            results = (await writer.write([first, again]))[1:]
+        assert results == [Duplicate(first.items[0].stream_id if first.items else first.stream_id)]
+        assert await count(operator, "delivery_key") == 2
+        assert accepted(await writer.write([nonced("new", "other")])) == [True]
+
+
+async def test_a_known_id_with_a_new_nonce_undoes_nothing(open_as: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some sign every try anew: their duplicates are nothing rare, and do not cost the batch a second append."""
+    async with open_as("ingest") as ingest:
+        writer = DeliveryWriter(ingest)
+        await writer.write([nonced("old", "k")])
+        statements: list[str] = []
+        fetch = ingest.fetch
+
+        async def counted(statement: str, *arguments: object) -> list[asyncpg.Record]:
+            statements.append(statement)
+            return await fetch(statement, *arguments)
+
+        monkeypatch.setattr(ingest, "fetch", counted)
+        assert accepted(await writer.write([nonced("new", "k"), receipt()])) == [False, True]
+        assert sum("INSERT" in statement for statement in statements) == 1
+
+
+async def test_a_nonce_is_given_back_when_another_process_takes_the_id_meanwhile(
+    open_as: Open, database_url: str
+) -> None:
+    other, mine = receipt("k"), nonced("n", "k")
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        rival = await asyncpg.connect(database_url)
+        try:
+            transaction = rival.transaction()
+            await transaction.start()
+            await rival.execute("INSERT INTO delivery_key VALUES (1, $1, $2)", other.key, other.stream_id)
+            writing = asyncio.create_task(DeliveryWriter(ingest).write([mine, receipt()]))
+
+            async def waits() -> bool:
+                query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))"
+                return bool(await operator.fetchval(query, rival.get_server_pid()))
+
+            await until(waits, "the append waits for the rival's key")
+            await transaction.commit()
+            results = await writing
+        finally:
+            await rival.close()
+        assert results[0] == Duplicate(other.stream_id)
+        assert accepted(results) == [False, True]
+        assert accepted(await DeliveryWriter(ingest).write([nonced("n")])) == [True]
+        assert await count(operator) == 2
+
+
+async def test_an_id_that_is_always_taken_away_again_is_unavailable_in_the_end(open_as: Open) -> None:
+    own = nonced("n")
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        clash = msgspec.structs.replace(own, key=own.nonce or b"")  # no sane caller makes this one
+        with pytest.raises(Unavailable, match="send it again"):
+            await DeliveryWriter(ingest).write([clash])
+        assert await count(operator, "delivery_key") == 0
+
+
+async def test_four_processes_with_the_same_keys_neither_deadlock_nor_double(open_as: Open) -> None:
+    """Keys that are a plain receipt's here and an item's there, batches' own keys, nonces: in any order at once."""
+    rng = random.Random(7)
+    keys = [f"k{number}" for number in range(30)]
+
+    def one() -> Receipt:
+        kind = rng.random()
+        if kind < 0.4:
+            return batch(*rng.sample(keys, 8), key=f"batch {rng.randrange(25)}")
+        if kind < 0.6:
+            return nonced(f"n{rng.randrange(25)}", rng.choice(keys))
+        if kind < 0.7:
+            return batch(*rng.sample(keys, 3), key=f"batch {rng.randrange(25)}", nonce=f"n{rng.randrange(25)}")
+        return receipt(rng.choice(keys))
+
+    async with (
+        open_as("operator") as operator,
+        open_as("ingest") as a,
+        open_as("ingest") as b,
+        open_as("ingest") as c,
+        open_as("ingest") as d,
+    ):
+        for _ in range(25):
+            keys = [f"k{next(_numbers)} {rng.random()}" for _ in range(30)]
+            turns = [[receipt(key) for key in rng.sample(keys, 20)] for _ in range(2)]  # the plain way, too
+            turns += [[one() for _ in range(12)] for _ in range(10)]
+            writers = itertools.cycle(DeliveryWriter(database) for database in (a, b, c, d))
+            results = await asyncio.gather(*[writer.write(turn) for turn, writer in zip(turns, writers, strict=False)])
+            ids = {receipt.stream_id for turn in turns for receipt in turn}
+            for turn, answers in zip(turns, results, strict=True):
+                for sent, answer in zip(turn, answers, strict=True):
+                    assert isinstance(answer, Duplicate) or answer.id == sent.stream_id
+            told = {answer.id for answers in results for answer in answers if isinstance(answer, Accepted)}
+            kept = {row[0] for row in await operator.fetch("SELECT stream_id FROM event")}
+            assert told == kept & ids
+        orphans = """
+        SELECT count(*) FROM delivery_key k WHERE NOT EXISTS (SELECT FROM event e WHERE e.stream_id = k.stream_id)
+        """
+        assert await operator.fetchval(orphans) == 0, "no key is left behind for what is not in the log"
+
+
+async def test_ten_thousand_items_are_one_commit(open_as: Open) -> None:
+    parent = batch(*[f"item {number}" for number in range(10_000)])
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        assert await delivery_journal(ingest, max_waiting=1).append(parent) == Accepted(parent.stream_id)
+        assert await operator.fetchval("SELECT count(DISTINCT tx) FROM event") == 1
+        assert (await count(operator), await count(operator, "work_item")) == (10_001, 10_000)
+
+
+async def test_a_batch_is_as_large_as_its_items_together() -> None:
+    parent = batch("a", "b")
+    assert size_of(parent) > sum(size_of(item) for item in parent.items)
+    assert size_of(receipt(body=b"x" * 1000)) == 1512
+
+
+async def test_an_item_outside_of_all_partitions_takes_its_batch_along(open_as: Open) -> None:
+    sent = batch("a", "b")
+    stray = msgspec.structs.replace(sent.items[1], stream_id=uuid7(0.0))
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        with pytest.raises(BadRow, match="no partition"):
+            await DeliveryWriter(ingest).write([msgspec.structs.replace(sent, items=(sent.items[0], stray))])
+        assert (await count(operator), await count(operator, "delivery_key")) == (0, 0)
