@@ -66,10 +66,9 @@ class Mailgun(Description, frozen=True, tag_field="scheme", tag="mailgun"):
         def verify(incoming: Incoming, now: float) -> Verification:
             try:
                 signed = _decode(incoming.body).signature
-                token = signed.token.encode()
+                stamp, token = str(signed.timestamp).encode(), signed.token.encode()
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 return Refused("the body holds no signature with timestamp, token and signature")
-            stamp = str(signed.timestamp).encode("utf-8", "replace")
             if (late := check_age(stamp, 1, tolerance, now)) is not None:
                 return late
             if not 0 < len(token) <= MOST_TOKEN:

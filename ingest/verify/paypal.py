@@ -7,7 +7,6 @@ The webhook id ties a transmission to this source: what PayPal signs for others,
 
 from __future__ import annotations
 
-import base64
 import re
 import zlib
 from datetime import datetime
@@ -24,10 +23,11 @@ from ingest.verify.base import (
     Verification,
     Verified,
     Verifier,
+    Wanted,
     only,
     refuse_all,
 )
-from ingest.verify.pinned import MOST_SIGNATURE, public_key_at, signed_by
+from ingest.verify.pinned import public_key_at, signature_of, signed_by
 
 RETRIES = 4 * 86400.0
 """Seconds that a transmission may be old. PayPal retries for three days and does not say that it signs anew."""
@@ -35,6 +35,13 @@ RETRIES = 4 * 86400.0
 CERTIFICATE_URL = re.compile(r"https://api\.(?:sandbox\.)?paypal\.com/v1/notifications/certs/[A-Za-z0-9_-]{1,100}")
 """Where PayPal's certificates are, as a whole: hosts and path."""
 
+_HEADERS = (
+    b"paypal-transmission-id",
+    b"paypal-transmission-time",
+    b"paypal-transmission-sig",
+    b"paypal-auth-algo",
+    b"paypal-cert-url",
+)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})")
 _WEBHOOK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -61,7 +68,7 @@ class PayPal(Description, frozen=True, tag_field="scheme", tag="paypal"):
             if (late := _check_time(time, tolerance, now)) is not None:
                 return late
             key = public_key_at(url, certificates, now)
-            if not hasattr(key, "verify"):
+            if isinstance(key, Refused | Wanted):
                 return key
             message = f"{identifier}|{time}|{webhook_id}|{zlib.crc32(incoming.body)}".encode()
             if not signed_by(key, signature, message, SHA256()):
@@ -93,30 +100,19 @@ class PayPal(Description, frozen=True, tag_field="scheme", tag="paypal"):
 def _read(incoming: Incoming) -> tuple[str, str, bytes, str] | Refused:
     """Transmission id, time, signature and the certificate's address, each of them plausible."""
     values: list[str] = []
-    for name in ("id", "time", "sig"):
-        value = only(incoming.headers, b"paypal-transmission-" + name.encode())
+    for name in _HEADERS:
+        value = only(incoming.headers, name)
         if isinstance(value, Refused):
             return value
         values.append(value.decode("ascii", "replace"))
-    algorithm = only(incoming.headers, b"paypal-auth-algo")
-    if isinstance(algorithm, Refused):
-        return algorithm
-    url = only(incoming.headers, b"paypal-cert-url")
-    if isinstance(url, Refused):
-        return url
-    address = url.decode("ascii", "replace")
-    if algorithm.upper() != b"SHA256WITHRSA":
+    identifier, time, given, algorithm, url = values
+    if algorithm.upper() != "SHA256WITHRSA":
         return Refused("header paypal-auth-algo is not SHA256withRSA")
-    if not CERTIFICATE_URL.fullmatch(address):
+    if not CERTIFICATE_URL.fullmatch(url):
         return Refused("header paypal-cert-url is not an address of PayPal's certificates")
-    identifier, time, given = values
     if not _ID.fullmatch(identifier) or not _TIME.fullmatch(time):
         return Refused("the transmission's id or time is malformed")
-    try:
-        signature = base64.b64decode(given, validate=True) if len(given) <= MOST_SIGNATURE else b""
-    except ValueError:
-        return Refused("header paypal-transmission-sig is not base64")
-    return identifier, time, signature, address
+    return identifier, time, signature_of(given), url
 
 
 def _check_time(time: str, tolerance: float, now: float) -> Refused | None:

@@ -6,6 +6,7 @@ another host, port or user, nor plain http. The certificate itself is fetched el
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -34,6 +35,14 @@ def public_key_at(url: str, certificates: Mapping[str, Certificate], now: float)
     except (ValueError, UnsupportedAlgorithm):
         return Refused("the sender's certificate holds a key of an unknown kind")
     return key if isinstance(key, RSAPublicKey) else Refused("the sender's certificate holds no RSA key")
+
+
+def signature_of(text: str) -> bytes:
+    """The bytes of a base64 signature; none at all, which no key has signed, where it is not one."""
+    try:
+        return base64.b64decode(text, validate=True) if len(text) <= MOST_SIGNATURE else b""
+    except ValueError:
+        return b""
 
 
 def signed_by(key: RSAPublicKey, signature: bytes, message: bytes, algorithm: HashAlgorithm) -> bool:

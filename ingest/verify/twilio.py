@@ -1,4 +1,4 @@
-"""Twilio: HMAC over the public URL and the sorted form parameters, or over the URL alone that then names the body's hash.
+"""Twilio: HMAC over the public URL and the sorted form parameters, or over a URL that holds the body's hash.
 
 Promises: every byte that a workflow will read is covered. A form's parameters are signed by name and value; any other
 body passes only if its SHA-256 stands in the query, which the signature covers as a part of the URL. Nothing separates
