@@ -2,7 +2,8 @@
 
 Promises: a handshake is a pure function from a request and the source's secrets to an answer; it never raises, and
 answers nothing that the sender's documentation does not ask for. `before` says whether it is asked unsigned (a GET that
-carries a challenge) and answered before verification, or signed like any delivery and answered after it.
+carries a challenge) and answered before verification, or signed like any delivery and answered after it. What is given
+back of a request is bounded in length, of few characters or escaped as JSON, and never taken for a page.
 """
 
 from __future__ import annotations
@@ -12,6 +13,15 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ingest.verify.base import Incoming, Site
+
+MOST_CHALLENGE = 1024
+"""Characters of a challenge. What is longer is no greeting."""
+MOST_BODY = 16 << 10
+"""Bytes of a body that greets. What is longer is no greeting."""
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+JSON = ((b"content-type", b"application/json"), NOSNIFF)
+TEXT = ((b"content-type", b"text/plain; charset=utf-8"), NOSNIFF)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -23,7 +33,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     about: str
     status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"application/json"),)
+    headers: tuple[tuple[bytes, bytes], ...] = JSON
     body: bytes = b""
     confirm: str = ""
 
@@ -48,3 +58,8 @@ class Handshake(msgspec.Struct, frozen=True):
     answer: Callable[[Incoming, Keys], Answer | None]
     methods: tuple[str, ...] = ()
     before: bool = False
+
+
+def json_answer(about: str, content: object) -> Answer:
+    """200 and JSON, in which whatever came from the request is escaped."""
+    return Answer(about, body=msgspec.json.encode(content))
