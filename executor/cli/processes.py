@@ -137,7 +137,7 @@ def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
 
 @click.command()
 def relay() -> None:
-    """Run the relay: it rings for work that is due and makes the log's partitions."""
+    """Run the relay: it rings for due work, makes the log's partitions and deletes old refused requests."""
     settings, telemetry = begin("headrace-relay")
     with contextlib.closing(telemetry):
         uvloop.run(_relay(settings))
@@ -146,7 +146,13 @@ def relay() -> None:
 async def _relay(settings: Settings) -> None:
     database = Database(settings.database_url, "relay", size=2)
     broker = broker_for(settings.redis_url, [])
-    relay = Relay(database, broker, poll=settings.relay_poll, weeks=settings.partition_weeks)
+    relay = Relay(
+        database,
+        broker,
+        poll=settings.relay_poll,
+        weeks=settings.partition_weeks,
+        rejected_retention=settings.rejected_retention,
+    )
     task = asyncio.create_task(_run(relay, database))
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -1,8 +1,9 @@
-"""The relay: rings the doorbell for work that is due, and makes the log's partitions ahead of time.
+"""The relay: rings the doorbell for work that is due, makes the log's partitions ahead of time, and deletes refused
+requests that are old.
 
-It only looks. What is due is due whether it was never rung for, its doorbell was lost with Redis, its worker died, or
-its timer ran out; so one question serves them all, several relays may run at once, and a relay that dies is missed for
-as long as no other one asks. It sleeps until the next item falls due, and never longer than `poll`.
+At the work list it only looks. What is due is due whether it was never rung for, its doorbell was lost with Redis, its
+worker died, or its timer ran out; so one question serves them all, several relays may run at once, and a relay that
+dies is missed for as long as no other one asks. It sleeps until the next item falls due, and never longer than `poll`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dramatiq.brokers.redis import RedisBroker
 from events.database import Database
 from events.doorbell import ring_now
 from events.errors import HeadraceError
+from events.rejections import delete_old
 from events.types import QUEUES
 from events.work import next_due
 
@@ -23,6 +25,8 @@ UPKEEP = 3600.0
 """Seconds between two looks at the partitions."""
 UPKEEP_AGAIN = 60.0
 """Seconds until the next one when one failed."""
+SWEEP = 60.0
+"""Seconds between two looks at refused requests."""
 SHORTEST = 0.02
 """Seconds between two looks at the work list, at least."""
 
@@ -35,17 +39,21 @@ class Relay:
     Args:
         poll: the longest time between two looks, in seconds.
         weeks: how many weeks of partitions to make ahead.
+        rejected_retention: how long refused requests are kept, in seconds.
     """
 
-    def __init__(self, database: Database, broker: RedisBroker, *, poll: float, weeks: int) -> None:
+    def __init__(
+        self, database: Database, broker: RedisBroker, *, poll: float, weeks: int, rejected_retention: float
+    ) -> None:
         self._database = database
         self._broker = broker
         self._poll = poll
         self._weeks = weeks
+        self._rejected_retention = rejected_retention
 
     async def run(self) -> None:
         """Looks until cancelled. A store that is away costs a warning and a pause."""
-        upkeep_at = 0.0
+        upkeep_at = sweep_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
             pause = self._poll
@@ -55,6 +63,9 @@ class Relay:
                     upkeep_at = loop.time() + UPKEEP_AGAIN
                     await self.upkeep()
                     upkeep_at = loop.time() + UPKEEP
+                if loop.time() >= sweep_at:
+                    sweep_at = loop.time() + SWEEP
+                    await self.sweep()
             except (HeadraceError, redis.RedisError, OSError) as error:
                 _log.warning("relay.unavailable", error=str(error))
                 pause = max(self._poll, 0.5)
@@ -79,3 +90,10 @@ class Relay:
         if made:
             _log.info("relay.partitions_made", count=made)
         return int(made)
+
+    async def sweep(self) -> int:
+        """Deletes refused requests that are old enough; answers how many."""
+        deleted = await delete_old(self._database, self._rejected_retention)
+        if deleted:
+            _log.info("relay.rejected_deleted", count=deleted)
+        return deleted
