@@ -11,15 +11,21 @@ from uuid import UUID
 
 import msgspec
 
+from events.content import decoded, parse
 from events.headers import decode_headers
 from events.types import Event
 from executor.workflow.state import Done, RunState
 
+NAMES = ("id", "source", "type", "method", "query", "received_at", "headers", "body", "form", "files")
+"""What `event` holds."""
+
 
 class DeliveryScope(Mapping[str, Any]):
-    """`event` in expressions: id, source, type, method, query, headers (names in lower case), body, received_at.
+    """`event` in expressions: `NAMES`; names of headers in lower case.
 
-    `body` is the parsed JSON, or text where it is not JSON.
+    `body` is the JSON value; of a form, the first value of each field; else text. `form` has all values of each field
+    of a form, `files` the files of a multipart form as {name, filename, content_type, size, text}; both are empty for
+    what is not a form. Content-Encoding is undone for all three; a body that cannot be decoded is taken as it came.
     """
 
     __slots__ = ("_receipt", "_values")
@@ -40,28 +46,29 @@ class DeliveryScope(Mapping[str, Any]):
         try:
             return self._values[name]
         except KeyError:
-            if name == "body":
-                value: Any = parse_body(self._receipt.body or b"")
-            elif name == "headers":
-                value = dict(decode_headers(self._receipt.headers))
-            else:
-                raise
-            self._values[name] = value
-            return value
+            match name:
+                case "body" | "form" | "files":
+                    self._values |= _content(self._receipt)
+                case "headers":
+                    self._values["headers"] = dict(decode_headers(self._receipt.headers))
+                case _:
+                    raise
+            return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from ("id", "source", "type", "method", "query", "received_at", "headers", "body")
+        yield from NAMES
 
     def __len__(self) -> int:
-        return 8
+        return len(NAMES)
 
 
-def parse_body(body: bytes) -> Any:
-    """JSON where it is JSON, else text (what is not UTF-8 is replaced)."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body.decode("utf-8", "replace")
+def _content(receipt: Event) -> dict[str, Any]:
+    """`encoding` and `content_type` are the receipt's own: an item of a batch is not encoded as its parent was."""
+    facts, body = receipt.metadata, receipt.body or b""
+    encoding = facts.get("encoding", "")
+    plain = decoded(body, encoding) if encoding else body
+    content = parse(body if plain is None else plain, facts.get("content_type", ""))
+    return {"body": content.body, "form": content.form, "files": msgspec.to_builtins(content.files)}
 
 
 def run_scope(id: UUID, state: RunState, delivery: Mapping[str, Any]) -> dict[str, Any]:

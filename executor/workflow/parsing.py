@@ -36,7 +36,7 @@ from executor.workflow.wording import did_you_mean, shown
 
 TRIGGER_ROOTS = ("event",)
 FIELDS = {
-    "event": ("id", "source", "type", "method", "query", "headers", "body", "received_at"),
+    "event": ("id", "source", "type", "method", "query", "headers", "body", "form", "files", "received_at"),
     "run": ("id", "workflow", "started_at"),
 }
 """What `event` and `run` hold in expressions."""
