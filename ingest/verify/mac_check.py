@@ -14,15 +14,16 @@ import hmac
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ingest.verify.base import Incoming, Refused, Verification, Verified, Verifier, check_age
+from ingest.verify.base import Incoming, Refused, Verification, Verified, Verifier
 from ingest.verify.mac_parts import assembler, reader
+from ingest.verify.mac_time import time_check
 
 if TYPE_CHECKING:  # a description compiles itself with what is here
     from ingest.verify.mac import Hmac
 
 
 def compile_hmac(scheme: Hmac, keys: list[tuple[Verified, bytes]], url: str) -> Verifier:
-    """The verifier of one source.
+    """The verifier of one source, whose description has no faults.
 
     Args:
         keys: at least one, each with the verdict that its match gives.
@@ -30,8 +31,8 @@ def compile_hmac(scheme: Hmac, keys: list[tuple[Verified, bytes]], url: str) -> 
     """
     read, assemble, encode = reader(scheme), assembler(scheme, url), _ENCODE[scheme.encoding]
     canonical = _lower_hex if scheme.encoding == "hex" else _padded
-    algorithm, time = scheme.algorithm, scheme.timestamp
-    per_second = 1000 if time is not None and time.unit == "ms" else 1
+    algorithm = scheme.algorithm
+    untimely, untimely_body = time_check(scheme.timestamp)
     mismatch = Refused("no signature matches")
 
     def verify(incoming: Incoming, now: float) -> Verification:
@@ -39,7 +40,7 @@ def compile_hmac(scheme: Hmac, keys: list[tuple[Verified, bytes]], url: str) -> 
         if isinstance(found, Refused):
             return found
         signatures, stamp = found
-        if time is not None and (late := check_age(stamp, per_second, time.tolerance, now)) is not None:
+        if untimely is not None and (late := untimely(stamp, now)) is not None:
             return late
         message = assemble(incoming, stamp)
         if isinstance(message, Refused):
@@ -49,7 +50,9 @@ def compile_hmac(scheme: Hmac, keys: list[tuple[Verified, bytes]], url: str) -> 
             expected = encode(hmac.digest(key, message, algorithm))
             for signature in given:
                 if hmac.compare_digest(signature, expected):
-                    return verified
+                    # What stands in the body is read once the body is known to be the sender's.
+                    late = untimely_body(incoming.body, now) if untimely_body is not None else None
+                    return verified if late is None else late
         return mismatch
 
     return verify

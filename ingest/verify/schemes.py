@@ -7,6 +7,7 @@ own beside this one; those that only a preset uses are not in the union.
 
 from __future__ import annotations
 
+from ingest.verify.apikey import ApiKey
 from ingest.verify.base import (
     NO_SECRET,
     TOLERANCE,
@@ -20,6 +21,7 @@ from ingest.verify.base import (
     headers_of,
     refuse_all,
 )
+from ingest.verify.basic import Basic
 from ingest.verify.mac import Hmac, Pairs, Timestamp
 from ingest.verify.standard import Standard
 from ingest.verify.token import Bearer
@@ -28,6 +30,8 @@ from ingest.verify.unsigned import Unsigned
 __all__ = [
     "NO_SECRET",
     "TOLERANCE",
+    "ApiKey",
+    "Basic",
     "Bearer",
     "Description",
     "Hmac",
@@ -46,4 +50,4 @@ __all__ = [
     "refuse_all",
 ]
 
-Scheme = Hmac | Standard | Bearer | Unsigned
+Scheme = Hmac | Standard | Bearer | Basic | ApiKey | Unsigned

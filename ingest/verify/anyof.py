@@ -1,0 +1,61 @@
+"""Several schemes for one source, any of which passes: senders that changed how they sign, or that let people choose.
+
+Promises: all schemes share the source's secrets, each taking those that it can use. No scheme lends another anything: a
+request passes if one of them alone lets it pass.
+"""
+
+from __future__ import annotations
+
+from ingest.verify.base import Description, Incoming, Refused, Site, Verification, Verifier, Wanted
+
+
+class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
+    """The first that passes counts. Who passes none is told why, scheme by scheme."""
+
+    schemes: tuple[Description, ...]
+
+    def compile(self, secrets: list[bytes], site: Site) -> Verifier:
+        verifiers = [scheme.compile(secrets, site) for scheme in self.schemes]
+
+        def verify(incoming: Incoming, now: float) -> Verification:
+            reasons: list[str] = []
+            wanted: Wanted | None = None
+            for one in verifiers:
+                match one(incoming, now):
+                    case Refused(reason):
+                        reasons.append(reason)
+                    case Wanted() as verdict:
+                        wanted = verdict
+                    case verdict:
+                        return verdict
+            return wanted or Refused("; and ".join(reasons))
+
+        return verify
+
+    def check_secret(self, secret: bytes) -> None:
+        faults: list[str] = []
+        for scheme in self.schemes:
+            try:
+                scheme.check_secret(secret)
+            except ValueError as error:
+                faults.append(str(error))
+            else:
+                return
+        raise ValueError("; or ".join(faults))
+
+    def faults(self, site: Site) -> list[str]:
+        return [fault for scheme in self.schemes for fault in scheme.faults(site)]
+
+    def signed_headers(self) -> tuple[str, ...]:
+        return tuple(name for scheme in self.schemes for name in scheme.signed_headers())
+
+    def credentials(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        found = [scheme.credentials() for scheme in self.schemes]
+        return tuple(name for one in found for name in one[0]), tuple(name for one in found for name in one[1])
+
+    def summary(self) -> str:
+        return ", or ".join(scheme.summary() for scheme in self.schemes)
+
+    @property
+    def secretless(self) -> bool:
+        return all(scheme.secretless for scheme in self.schemes)
