@@ -143,6 +143,27 @@ class Database:
                 _log.warning("database.waiting", role=self.role, error=str(error))
                 await asyncio.sleep(1)
 
+    async def reach(self, within: float = 2.0) -> None:
+        """Asks over a connection of its own, and has the pool make all of its anew: after an outage the old ones may
+        lead nowhere.
+
+        Args:
+            within: seconds.
+
+        Raises:
+            Unavailable: there is no answer.
+        """
+        if self._pool is None:
+            raise Unavailable("the database is not open")
+        with translated():
+            async with asyncio.timeout(within):
+                connection = await asyncpg.connect(self.url, timeout=within, server_settings=self._settings)
+                try:
+                    await connection.fetchval("SELECT 1")
+                finally:
+                    connection.terminate()
+            await self._pool.expire_connections()
+
     async def measure_clock(self) -> None:
         """Sets the clock's offset from three round trips, the quickest of which counts."""
         best = (float("inf"), 0.0)

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, assert_never
 
 import msgspec
 import structlog
@@ -18,16 +20,19 @@ from litestar import Litestar, Response, asgi, get
 from events import faults
 from events.collector import settle
 from events.database import Database
-from events.deliveries import delivery_journal
 from events.doorbell import Doorbell, broker_for
-from events.errors import HeadraceError
 from events.secretbox import SecretBox
 from events.settings import Settings
 from events.telemetry import Span, Telemetry
 from events.types import DELIVERY_QUEUE, Receipt
 from ingest.catalogue import Catalogue
+from ingest.keeper import Keeper, keeper_of
+from ingest.readiness import Full, NotReady, Ready, Spooling
 from ingest.routes import Door
+from ingest.spool import Spool
 
+STATEMENT = 10.0
+"""Seconds that a statement may take: more than the keeper's patience; so long a dead connection holds its place."""
 LINKS = 128
 """Requests that a doorbell's span is linked to, at most: as many as the SDK keeps."""
 
@@ -40,7 +45,8 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
     Raises:
         ConfigError: the settings cannot work (no database_url, a bad secret_key).
     """
-    database = Database(settings.database_url, "ingest")
+    database = Database(settings.database_url, "ingest", timeout=STATEMENT)
+    spool = Spool(Path(settings.spool_dir), settings.spool_limit) if settings.spool_dir else None
     doorbell = Doorbell(broker_for(settings.redis_url, []))
 
     def ring(batch: Sequence[Receipt]) -> None:
@@ -48,25 +54,28 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
         with _doorbell_span(telemetry, batch) as span:
             doorbell.ring(DELIVERY_QUEUE, span.traceparent)
 
-    journal = delivery_journal(database, max_waiting=settings.append_queue, committed=ring)
-    catalogue = Catalogue(database, SecretBox(settings.secret_key) if settings.secret_key else None)
+    keeper = keeper_of(database, spool, max_waiting=settings.append_queue, committed=ring)
+    catalogue = Catalogue(database, SecretBox(settings.secret_key) if settings.secret_key else None, spool)
     door = Door(
         catalogue=catalogue,
-        journal=journal,
+        keeper=keeper,
         clock=database.clock,
         telemetry=telemetry,
         body_limit=settings.body_limit,
+        body_memory=settings.body_memory,
+        body_timeout=settings.body_timeout,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        opening = asyncio.create_task(_open(database, catalogue))
+        keeper.start()
+        opening = asyncio.create_task(_open(database, catalogue, keeper))
         settle()
         try:
             yield
         finally:
             opening.cancel()
-            await journal.drain()
+            await keeper.close()
             await database.close()
             await asyncio.to_thread(doorbell.close)
 
@@ -76,18 +85,20 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
         return {"status": "live", "pid": str(os.getpid())}
 
     @get("/health/ready")
-    async def ready() -> Response[dict[str, str]]:
-        """200 when a delivery would be stored now, else 503 with the reason."""
-        try:
-            async with asyncio.timeout(2):
-                await database.fetchval("SELECT 1")
-            await catalogue.find("")
-        except (HeadraceError, TimeoutError) as error:
-            return Response(
-                {"status": "not ready", "reason": f"the event log: {error or 'no answer in 2 s'}"},
-                status_code=503,
-            )
-        return Response({"status": "ready"})
+    async def ready() -> Response[dict[str, Any]]:
+        """200 when a delivery would be kept now, in the log or in the spool, else 503 with the reason."""
+        readiness = await keeper.readiness()
+        match readiness if catalogue.usable else NotReady("its sources are not known here yet"):
+            case Ready(refused):
+                return Response({"status": "ready"} | ({"refused": refused} if refused else {}))
+            case Spooling() as spooling:
+                return Response({"status": "spooling"} | msgspec.to_builtins(spooling))
+            case Full() as full:
+                return Response({"status": "full"} | msgspec.to_builtins(full), status_code=503)
+            case NotReady(reason):
+                return Response({"status": "not ready", "reason": f"the event log: {reason}"}, status_code=503)
+            case impossible:
+                assert_never(impossible)
 
     return Litestar(
         route_handlers=[asgi("/in", is_mount=True, copy_scope=False)(door.__call__), live, ready],
@@ -120,9 +131,10 @@ def _doorbell_span(telemetry: Telemetry, batch: Sequence[Receipt]) -> Span:
     )
 
 
-async def _open(database: Database, catalogue: Catalogue) -> None:
+async def _open(database: Database, catalogue: Catalogue, keeper: Keeper) -> None:
     """Connects, however long that takes, then follows the definitions."""
     await database.open_patiently()
+    keeper.look()
     async with asyncio.TaskGroup() as group:
         group.create_task(database.keep_clock())
         group.create_task(catalogue.follow())

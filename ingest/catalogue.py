@@ -2,7 +2,8 @@
 
 A background loop asks for the epoch once a second. A slug that is not known asks at once, but all who ask
 share one question, at most four a second: a source that was just applied works at its first delivery, and a
-scan of made-up slugs costs the database nothing to speak of.
+scan of made-up slugs costs the database nothing to speak of. With a memory (the spool), a process that starts while
+PostgreSQL is away serves the sources that it knew last.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from events.database import Database
 from events.definitions import SourceRow
 from events.errors import ConfigError, HeadraceError, Unavailable
 from events.secretbox import SecretBox
+from ingest.remembered import Memory, recall_sources, remember_sources
 from ingest.sources import CompiledSource, SourceDefinition, compile_source
 
 POLL = 1.0
 """Seconds between two looks at the epoch."""
 ASK = 0.25
 """Seconds between two looks on behalf of unknown slugs."""
+PATIENCE = 2.0
+"""Seconds that a request for an unknown slug waits for a look."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,16 +48,24 @@ class Catalogue:
     Args:
         secrets: opens the sealed secrets; None when no key is configured: sources with secrets then refuse
         everything.
+        memory: keeps the sources for a start without PostgreSQL.
     """
 
-    def __init__(self, database: Database, secrets: SecretBox | None) -> None:
+    def __init__(self, database: Database, secrets: SecretBox | None, memory: Memory | None = None) -> None:
         self._database = database
         self._secrets = secrets
-        self._sources: dict[str, Source] = {}
+        self._memory = memory
+        self._sources = {row.slug: self._compile(row) for row in recall_sources(memory)} if memory else {}
+        self._unkept: list[SourceRow] | None = None  # what the memory does not hold yet
         self._epoch = -1
         self._answered = False  # whether the last question was
         self._asked_at = 0.0
         self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the sources are known here, from the database or from memory."""
+        return bool(self._sources) or self._epoch != -1
 
     def known(self, slug: str) -> Source | None:
         """The source, if this process knows it already."""
@@ -69,7 +81,10 @@ class Catalogue:
         if found is None and time.monotonic() - self._asked_at >= ASK:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
-            await asyncio.shield(self._asking)
+            await asyncio.wait({self._asking}, timeout=PATIENCE)
+            if not self._asking.done():
+                raise Unavailable("PostgreSQL does not answer whether this is a source")
+            self._asking.result()
             found = self.known(slug)
         if found is None and not self._answered:
             raise Unavailable("PostgreSQL cannot be asked for this source now")
@@ -92,14 +107,25 @@ class Catalogue:
         """
         epoch = await definitions.epoch(self._database)
         if epoch != self._epoch:
-            self._sources = {row.slug: self._compile(row) for row in await definitions.sources(self._database)}
+            rows = await definitions.sources(self._database)
+            self._sources = {row.slug: self._compile(row) for row in rows}
             self._epoch = epoch
+            self._unkept = rows
 
     async def follow(self) -> None:
         """Refreshes every second until cancelled."""
         while True:
             await self._ask()
+            await self._remember()
             await asyncio.sleep(POLL)
+
+    async def _remember(self) -> None:
+        if self._memory is not None and self._unkept is not None:
+            try:
+                await remember_sources(self._memory, self._unkept)
+                self._unkept = None
+            except HeadraceError as error:
+                _log.warning("catalogue.not_remembered", error=str(error))
 
     def _compile(self, row: SourceRow) -> Source:
         """What cannot be read here stops its neighbours from nothing, and refuses nobody: it is our fault, a 503."""

@@ -10,34 +10,27 @@ twice the time.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable
-from typing import Any, assert_never
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, assert_never
 
 import structlog
 
 from events import faults
 from events.errors import HeadraceError, Unavailable
 from events.ids import Clock, uuid7
-from events.journal import Journal
 from events.telemetry import Span, Telemetry
 from events.types import Accepted, Appended, Duplicate, Receipt
+from ingest.bodies import Bodies, Gone, Receive, Slow, TooLarge
 from ingest.catalogue import Catalogue, Source
 from ingest.receipt import metadata_of, redacted, traceparent_of
 from ingest.reply import Reply, accepted, problem
+from ingest.room import Crowded, Room
 from ingest.verify.base import Wanted
 from ingest.verify.schemes import Incoming, Refused, Verified, headers_of
 
 RETRY_AFTER = 2
 """Seconds that a sender is asked to wait after a 503."""
 
-LINGER = 1.0
-"""Seconds that a sender of too much is listened to before it is answered and hung up on."""
-LINGER_BYTES = 32 << 20
-"""Bytes of it that are thrown away meanwhile, at most."""
-
-Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +44,15 @@ _TOO_LARGE = problem(
     "the body is larger than this service accepts; nothing was stored",
     [(b"connection", b"close")],
 )
+_SLOW = problem(
+    408, "body", "the body did not come in time; nothing was stored; send it again", [(b"connection", b"close")]
+)
+_CROWDED = problem(
+    503,
+    "load",
+    "not stored: there is no room for it now; send it again",
+    [(b"retry-after", b"%d" % RETRY_AFTER), (b"connection", b"close")],
+)
 _TRY_AGAIN = problem(
     503,
     "log",
@@ -59,35 +61,37 @@ _TRY_AGAIN = problem(
 )
 
 
-class TooLarge(Exception):
-    """More bytes came than the limit allows."""
+class Keeps(Protocol):
+    """What a receipt is given to: the Keeper, or a journal."""
 
-
-class Gone(Exception):
-    """The sender went away before its body was complete."""
+    def append(self, receipt: Receipt, /) -> Awaitable[Appended]:
+        """Resolves when the receipt is durable; raises HeadraceError."""
 
 
 class Door:
     """The ASGI application behind `/in`.
 
     Args:
-        body_limit: the largest body in bytes.
+        body_limit, body_memory: bytes, of the largest body and of all together.
+        body_timeout: seconds that a sender may take for a body.
     """
 
     def __init__(
         self,
         *,
         catalogue: Catalogue,
-        journal: Journal[Receipt, Appended],
+        keeper: Keeps,
         clock: Clock,
         telemetry: Telemetry,
         body_limit: int,
+        body_memory: int = 256 << 20,
+        body_timeout: float = 30.0,
     ) -> None:
         self._catalogue = catalogue
-        self._journal = journal
+        self._keeper = keeper
         self._clock = clock
         self._telemetry = telemetry
-        self._body_limit = body_limit
+        self._bodies = Bodies(Room(body_memory, body_limit), limit=body_limit, timeout=body_timeout)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -98,6 +102,10 @@ class Door:
             return
         except TooLarge:
             reply = _TOO_LARGE
+        except Slow:
+            reply = _SLOW
+        except Crowded:
+            reply = _CROWDED
         except Exception as error:  # whatever keeps it out of the log is no reason to lose it: the sender comes again
             reply = _not_stored(slug, error)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
@@ -113,7 +121,14 @@ class Door:
             return _NOT_POST
         raw: list[tuple[bytes, bytes]] = scope["headers"]
         headers = headers_of(raw)
-        body = await read_body(receive, headers.get(b"content-length"), self._body_limit)
+        body = await self._bodies.read(receive, headers.get(b"content-length"))
+        try:
+            return await self._verify(slug, source, scope, headers, body)
+        finally:
+            self._bodies.room.leave(len(body))
+
+    async def _verify(self, slug: str, source: Source, scope: dict[str, Any], headers: Any, body: bytes) -> Reply:
+        raw: list[tuple[bytes, bytes]] = scope["headers"]
         incoming = Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
         attributes = _REQUEST | {"headrace.source": slug} if self._telemetry.enabled else {}
         parent = traceparent_of(headers)
@@ -164,7 +179,7 @@ class Door:
 
     async def _append(self, receipt: Receipt, traceparent: str | None) -> Appended:
         with self._telemetry.span("append", parent=traceparent):
-            appended = await self._journal.append(receipt)
+            appended = await self._keeper.append(receipt)
         faults.point("ingest.appended")
         return appended
 
@@ -193,46 +208,3 @@ def _not_stored(slug: str, error: Exception) -> Reply:
 def _describe(appended: Appended, span: Span) -> None:
     span.set("headrace.duplicate", isinstance(appended, Duplicate))
     span.set("headrace.event.id", str(appended.first if isinstance(appended, Duplicate) else appended.id))
-
-
-async def linger(receive: Receive) -> None:
-    """Throws away what still comes, within bounds: who is hung up on while sending does not get to read why."""
-    left = LINGER_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER):
-            while left > 0 and (message := await receive())["type"] == "http.request":
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-
-
-async def read_body(receive: Receive, content_length: bytes | None, limit: int) -> bytes:
-    """The whole body, exactly as it came.
-
-    Raises:
-        TooLarge: it says that it is larger than `limit` bytes, or turns out to be.
-        Gone: the sender hung up.
-    """
-    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
-        await linger(receive)
-        raise TooLarge
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):  # most bodies come in one piece
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise TooLarge
-        return body
-    pieces: list[bytes] = []
-    size = 0
-    while message["type"] == "http.request":
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            if message.get("more_body", False):
-                await linger(receive)
-            raise TooLarge
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return b"".join(pieces)
-        message = await receive()
-    raise Gone

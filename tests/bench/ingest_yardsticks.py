@@ -48,7 +48,7 @@ def noop() -> Litestar:
 
     door = Door(
         catalogue=catalogue,
-        journal=Nowhere(write, lambda row: 0),
+        keeper=Nowhere(write, lambda row: 0),
         clock=database.clock,
         telemetry=NoTelemetry(),
         body_limit=25 << 20,

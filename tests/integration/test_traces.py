@@ -259,7 +259,7 @@ async def test_a_request_its_append_and_its_doorbell(collector: Collector, telem
     source = SimpleNamespace(id=1, workspace_id=1, slug="shop", compiled=compiled, fault=None)
     door = Door(
         catalogue=cast(Catalogue, SimpleNamespace(known=lambda slug: source)),
-        journal=Journal(write, lambda receipt: 1),  # type: ignore[arg-type]  # a list is a sequence
+        keeper=Journal(write, lambda receipt: 1),  # type: ignore[arg-type]  # a list is a sequence
         clock=Clock(),
         telemetry=telemetry,
         body_limit=100,

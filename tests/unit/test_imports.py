@@ -54,10 +54,12 @@ FENCES = [
     # SQL stands in `events`.
     ("ingest", ("asyncpg", "sqlalchemy"), ()),
     ("executor", ("asyncpg", "sqlalchemy"), ("executor.cli",)),
+    # The spool is ingest's own file, where the database is away: its SQL is nobody else's.
+    ("", ("sqlite3",), ("ingest.spool_store", "ingest.spool_place")),
     # Dramatiq is the doorbell and the worker.
     ("", ("dramatiq",), ("events.doorbell", "executor.worker", "executor.cli")),
     # The web framework is at the edge.
-    ("", ("litestar", "uvicorn"), ("ingest.app", "executor.cli")),
+    ("", ("litestar", "uvicorn"), ("ingest.app", "ingest.protocol", "executor.cli")),
     # The Redis client is where Redis is.
     (
         "",

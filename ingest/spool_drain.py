@@ -1,0 +1,108 @@
+"""From the spool to the log, in order, in large batches.
+
+A row leaves the spool only when the log has answered for it: Accepted, or Duplicate of a delivery that the log knew
+already (its sender was told the spooled id, so both ids are logged). A row that the log refuses by itself is marked and
+stays. Killed between commit and delete, the next one commits the same rows again, and the log's dedup finds their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import assert_never
+
+import structlog
+
+from events import faults
+from events.errors import BadRow, HeadraceError
+from events.types import Accepted, Appended, Duplicate, Receipt
+from ingest.spool import Spool
+from ingest.spool_store import Spooled
+
+ROWS = 1000
+SIZE = 4 << 20
+"""The largest batch, in rows and in bytes as they lie in the spool."""
+FEW = 500
+"""Rows that new receipts can wait for."""
+
+_log = structlog.get_logger(__name__)
+
+Outcome = Accepted | Duplicate | BadRow
+
+
+class Drain:
+    """Moves rows.
+
+    Args:
+        commit: appends a batch to the log; raises BadRow when the log refuses some row, and another HeadraceError when
+            it cannot be reached.
+    """
+
+    def __init__(self, spool: Spool, commit: Callable[[Sequence[Receipt]], Awaitable[Sequence[Appended]]]) -> None:
+        self._spool = spool
+        self._commit = commit
+        self._rows = ROWS  # fewer after a failure: a log that is slow gets what it can take in time
+
+    async def until_few(self) -> None:
+        """Moves rows until so few are left that new receipts can wait for them.
+
+        Raises:
+            HeadraceError: the log or the spool's disk is away; all that was not moved is still there.
+        """
+        await self._move(FEW)
+
+    async def until_none(self) -> None:
+        """Moves all rows; nobody may append to the spool meanwhile.
+
+        Raises:
+            HeadraceError: as `until_few`.
+        """
+        await self._move(0)
+
+    async def _move(self, enough: int) -> None:
+        if self._spool.rows <= enough:
+            return
+        batch = await self._spool.next(0, self._rows, SIZE)
+        while batch and self._spool.rows > enough:
+            try:  # the next batch is read while this one is written
+                _, batch = await asyncio.gather(self._deliver(batch), self._spool.next(batch[-1].seq, self._rows, SIZE))
+            except HeadraceError:
+                self._rows = max(1, self._rows // 4)
+                raise
+            self._rows = min(ROWS, 2 * self._rows)
+
+    async def _deliver(self, batch: Sequence[Spooled]) -> None:
+        sound = [(row, row.receipt) for row in batch if row.receipt is not None]
+        outcomes = await self._put([receipt for _, receipt in sound])
+        faults.point("spool.drain.committed")
+        for row in batch:
+            if row.receipt is None:
+                await self._refuse(row, row.fault)
+        for (row, _), outcome in zip(sound, outcomes, strict=True):
+            match outcome:
+                case Accepted():
+                    pass
+                case Duplicate(first):
+                    _log.info("spool.duplicate", delivery=str(row.id), first=str(first))
+                case BadRow():
+                    await self._refuse(row, str(outcome))
+                case impossible:
+                    assert_never(impossible)
+        await self._spool.delete(batch[-1].seq)
+        faults.point("spool.drain.deleted")
+
+    async def _put(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """One outcome per receipt, in order; a receipt that the log refuses fails alone."""
+        if not receipts:
+            return []
+        try:
+            return list(await self._commit(receipts))
+        except BadRow as error:
+            if len(receipts) == 1:
+                return [error]
+        middle = len(receipts) // 2
+        return await self._put(receipts[:middle]) + await self._put(receipts[middle:])
+
+    async def _refuse(self, row: Spooled, reason: str) -> None:
+        await self._spool.refuse(row.seq, reason)
+        _log.error("spool.refused", delivery=str(row.id), reason=reason, kept="in the spool, until the next start")

@@ -1,0 +1,248 @@
+"""The spool's file: SQLite in WAL mode with full sync, in a directory that one process owns.
+
+Everything here blocks and belongs to one thread, the spool's (`ingest.spool`). What it promises:
+
+- What `insert` returned is on the disk: it survives a kill and a power cut. An error means that nothing of the batch
+  counts as kept.
+- Rows come back in the order in which they were inserted. Among all rows that lie here a (source, key) and a (source,
+  nonce) come once; an equal delivery is answered with the first one's id.
+- A row leaves by `delete` alone. What the log refused, or what the disk damaged, stays and is marked; the next start
+  tries it once more, so that an upgrade that knows better delivers it.
+- A file that is damaged, or of a newer version, stops the start with what to do about it. Nothing is dropped silently.
+
+SQLite and not a file of our own, although appending and fdatasync is quicker (64 rows of 1.9 KB per commit, measured
+here: 125,000 rows/s against 35,000; one row: 3,100 against 3,900). Ingest acknowledges some 8,000 a second in front of
+it, so that neither is what limits it, and with the file we would write dedup, deletion from the front, recovery of a
+torn tail and a bound on the disk's space ourselves. Other page sizes and checkpoint intervals made no difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from events.errors import Unavailable
+from events.ids import uuid7_time
+from events.types import Accepted, Appended, Duplicate, Receipt
+from ingest.spool_place import damaged, explained, fault, own, sync
+from ingest.spool_rows import OVERHEAD, Damaged, decode, encode
+
+VERSION = 1
+SHRINK = 16 << 20
+"""Bytes of file above which an empty spool gives its space back."""
+
+_SCHEMA = (
+    """
+    CREATE TABLE delivery (
+      seq INTEGER PRIMARY KEY AUTOINCREMENT, source_id INTEGER NOT NULL, key BLOB NOT NULL, nonce BLOB,
+      stream_id BLOB NOT NULL, size INTEGER NOT NULL, refused TEXT, receipt BLOB NOT NULL)
+    """,
+    "CREATE UNIQUE INDEX delivery_key ON delivery (source_id, key)",
+    "CREATE UNIQUE INDEX delivery_nonce ON delivery (source_id, nonce) WHERE nonce IS NOT NULL",
+    "CREATE TABLE memory (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
+    f"PRAGMA user_version = {VERSION}",
+)
+_INSERT = """
+INSERT INTO delivery (source_id, key, nonce, stream_id, size, receipt) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_FIRST = """
+SELECT stream_id FROM delivery WHERE source_id = :source AND key = :key
+UNION ALL SELECT stream_id FROM delivery WHERE source_id = :source AND nonce = :nonce LIMIT 1
+"""
+_NEXT = "SELECT seq, stream_id, size, receipt FROM delivery WHERE seq > ? AND refused IS NULL ORDER BY seq"
+_OLDEST = "SELECT stream_id FROM delivery WHERE refused IS NULL ORDER BY seq LIMIT 1"
+_COUNT = "SELECT count(*) - count(refused), coalesce(sum(size), 0), count(refused) FROM delivery"
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """A row on its way out. `receipt` is None when the disk damaged it; `fault` says how."""
+
+    seq: int
+    id: UUID
+    receipt: Receipt | None
+    fault: str = ""
+
+
+class Store:
+    """The open file. After each call `rows`, `size`, `refused` and `oldest` tell how it stands; any thread may look.
+
+    Raises:
+        ConfigError: the directory cannot be made or written, another process owns it, or its file is damaged or of a
+            newer version.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "spool.db"
+        self.rows = 0
+        """Rows that wait for the log."""
+        self.size = 0
+        """Bytes of all rows, the refused ones too."""
+        self.refused = 0
+        self.oldest: float | None = None
+        """When the first of `rows` came, in Unix seconds by the database's clock."""
+        self.memory: dict[str, bytes] = {}
+        with explained(directory):
+            self._lock = own(directory)
+            try:
+                self._sqlite = self._open()
+                self._prepare()
+            except BaseException:
+                os.close(self._lock)
+                raise
+            sync(directory)
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's own files follow its mode
+        return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=32)
+
+    def _prepare(self) -> None:
+        run = self._sqlite.execute
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise fault(self.path, f"version {VERSION}, got {version}: a newer Headrace wrote it; start that one again")
+        if version:
+            (answer, *_) = run("PRAGMA quick_check(1)").fetchone()
+            if answer != "ok":
+                raise damaged(self.path, answer)
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA journal_size_limit = 67108864")
+        with self._transaction():
+            for statement in _SCHEMA if not version else ():
+                run(statement)
+            run("UPDATE delivery SET refused = NULL WHERE refused IS NOT NULL")
+        self.rows, self.size, self.refused = run(_COUNT).fetchone()
+        self.memory = dict(run("SELECT name, value FROM memory"))
+        self._look()
+
+    def insert(self, receipts: Sequence[Receipt]) -> list[Appended]:
+        """Keeps a batch; one answer per receipt, in order.
+
+        Raises:
+            Unavailable: the disk did not take it.
+        """
+        kept = [encode(receipt) for receipt in receipts]
+        values = [
+            (r.source_id, r.key, r.nonce, r.stream_id.bytes, len(bytes_) + OVERHEAD, bytes_)
+            for r, bytes_ in zip(receipts, kept, strict=True)
+        ]
+        with self._translated(), self._transaction():
+            new = self._sqlite.executemany(_INSERT, values).rowcount
+            answers: list[Appended] = [Accepted(r.stream_id) for r in receipts]
+            if new < len(receipts):
+                answers = self._answers(receipts)
+        self.rows += new
+        self.size += sum(v[4] for v, answer in zip(values, answers, strict=True) if isinstance(answer, Accepted))
+        if self.oldest is None:
+            self._look()
+        return answers
+
+    def _answers(self, receipts: Sequence[Receipt]) -> list[Appended]:
+        answers: list[Appended] = []
+        for r in receipts:
+            named = {"source": r.source_id, "key": r.key, "nonce": r.nonce}
+            first = UUID(bytes=self._sqlite.execute(_FIRST, named).fetchone()[0])
+            answers.append(Accepted(first) if first == r.stream_id else Duplicate(first))
+        return answers
+
+    def next(self, after: int, rows: int, size: int) -> list[Spooled]:
+        """The first rows that wait behind the number `after`: at most so many, and of so many bytes (but one at least).
+
+        Raises:
+            Unavailable: the file cannot be read.
+        """
+        batch: list[Spooled] = []
+        with self._translated(), contextlib.closing(self._sqlite.execute(_NEXT, (after,))) as found:
+            for seq, id, bytes_, kept in found:
+                size -= bytes_
+                if batch and size < 0:
+                    break
+                batch.append(_spooled(seq, UUID(bytes=id), kept))
+                if len(batch) == rows:
+                    break
+        return batch
+
+    def delete(self, through: int) -> None:
+        """Forgets every row up to this number, those that are marked as refused excepted.
+
+        Raises:
+            Unavailable: the disk did not take it.
+        """
+        where = "FROM delivery WHERE seq <= ? AND refused IS NULL"
+        with self._translated(), self._transaction():
+            rows, size = self._sqlite.execute(f"SELECT count(*), coalesce(sum(size), 0) {where}", (through,)).fetchone()
+            self._sqlite.execute(f"DELETE {where}", (through,))
+        self.rows -= rows
+        self.size -= size
+        self._look()
+
+    def refuse(self, seq: int, reason: str) -> None:
+        """Marks a row as one that cannot be delivered; it stays.
+
+        Raises:
+            Unavailable: the disk did not take it.
+        """
+        with self._translated(), self._transaction():
+            statement = "UPDATE delivery SET refused = ? WHERE seq = ? AND refused IS NULL"
+            marked = self._sqlite.execute(statement, (reason, seq)).rowcount
+        self.rows -= marked
+        self.refused += marked
+        self._look()
+
+    def remember(self, name: str, value: bytes) -> None:
+        """Keeps a value that is not a delivery, in place of the one of this name.
+
+        Raises:
+            Unavailable: the disk did not take it.
+        """
+        with self._translated(), self._transaction():
+            self._sqlite.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (name, value))
+        self.memory[name] = value
+
+    def tidy(self) -> None:
+        """Gives the space of an empty spool back to the disk."""
+        with self._translated():
+            if self.rows == 0 and self.path.stat().st_size > SHRINK:
+                self._sqlite.execute("VACUUM")
+                self._sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def close(self) -> None:
+        """Lets go of file and directory."""
+        self._sqlite.close()
+        os.close(self._lock)
+
+    def _look(self) -> None:
+        with self._translated():
+            found = self._sqlite.execute(_OLDEST).fetchone()
+        self.oldest = uuid7_time(UUID(bytes=found[0])) if found else None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._sqlite.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._sqlite.execute("COMMIT")
+        except BaseException:
+            if self._sqlite.in_transaction:  # some errors have rolled it back already
+                self._sqlite.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(f"the spool {self.path} cannot be used: {error}; see to its disk") from error
+
+
+def _spooled(seq: int, id: UUID, kept: bytes) -> Spooled:
+    try:
+        return Spooled(seq, id, decode(kept))
+    except Damaged as error:
+        return Spooled(seq, id, None, str(error))
