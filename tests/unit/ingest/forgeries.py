@@ -35,4 +35,4 @@ def forgeries(body: bytes, headers: Headers, signed: Sequence[str]) -> Iterator[
 def assert_all_refused(verify: Verifier, cases: Iterator[tuple[str, Incoming]], now: float) -> None:
     """Says which of them passed."""
     passed = [name for name, incoming in cases if not isinstance(verify(incoming, now), Refused)]
-    assert not passed
+    assert not passed, passed
