@@ -3,14 +3,16 @@
 Promises: all faults at once, each as "path: expected …, got …"; an unknown key is a fault; no fault shows a
 secret.
 
-    source: shop preset: generic                      # or github, stripe, standard, none secrets: [{env:
-    SHOP_SECRET}]        # or {file: path}, {value: text}, plain text; several: any of them passes verify:
-    # preset generic only; or {scheme: bearer, header: …, prefix: …}
+    source: shop
+    preset: generic                      # or github, stripe …: `headrace providers` lists them
+    secrets: [{env: SHOP_SECRET}]        # see `ingest.parsing_secrets`; several: any of them passes
+    verify:                              # preset generic only; or {scheme: bearer, header: …, prefix: …}
       {scheme: hmac, header: X-Signature, prefix: "sha256=", algorithm: sha256, encoding: hex, key: text,
        signed: "{timestamp}.{body}", timestamp: {header: X-Timestamp, unit: s, tolerance: 5m}}
     id: {header: X-Id}                   # or {pointer: /data/id}, hash, or a list of which all are needed
     type: {pointer: /type}               # or {header: X-Type}, or a list that is joined by full stops
     url: https://hooks.example.com/in/shop   # where the sender signs it
+    options, addresses, methods, split, response, rate: see `ingest.parsing_extras`
 """
 
 from __future__ import annotations
@@ -21,17 +23,40 @@ from typing import Any
 
 from events.errors import ConfigError
 from events.settings import parse_duration
-from ingest.definition import FromEnv, FromFile, SecretRef, SourceDefinition, Written
+from ingest.definition import SourceDefinition
 from ingest.identity import Header, Locator, Pointer
+from ingest.parsing_extras import (
+    parse_addresses,
+    parse_methods,
+    parse_options,
+    parse_rate,
+    parse_response,
+    parse_split,
+)
+from ingest.parsing_secrets import parse_secrets
 from ingest.pointers import pointer_tokens
 from ingest.providers import PRESETS
-from ingest.reading import Section, got, got_kind
-from ingest.verify.schemes import TOLERANCE, Bearer, Description, Hmac, Scheme, Site, Timestamp, Unsigned
+from ingest.reading import Section, got
+from ingest.verify.schemes import TOLERANCE, Bearer, Hmac, Scheme, Site, Timestamp
 
 _SLUG = re.compile(r"[a-z0-9-]{1,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _URL = re.compile(r"https?://[^\s?#]+")
-_KEYS = ("source", "preset", "secrets", "verify", "id", "type", "url")
+_KEYS = (
+    "source",
+    "preset",
+    "secrets",
+    "verify",
+    "id",
+    "type",
+    "url",
+    "options",
+    "addresses",
+    "methods",
+    "split",
+    "response",
+    "rate",
+)
 
 
 def parse_source(document: Mapping[str, Any]) -> SourceDefinition:
@@ -48,11 +73,30 @@ def parse_source(document: Mapping[str, Any]) -> SourceDefinition:
     identifier = _locator(top, "id", words={"hash": ()})
     kind = _locator(top, "type", words={})
     verify = _scheme(top, preset, identifier, url)
-    secrets = _secrets(top, verify or (PRESETS[preset].scheme if preset in PRESETS else None))
+    known = PRESETS.get(preset)
+    secrets = parse_secrets(top, verify or (known.scheme if known is not None else None))
+    options = parse_options(top, known)
+    addresses = parse_addresses(top)
+    methods = parse_methods(top)
+    split = parse_split(top)
+    response = parse_response(top)
+    rate = parse_rate(top)
     if faults:
         raise ConfigError(f"source {slug}" if slug else "source", faults)
     return SourceDefinition(
-        source=slug, preset=preset, secrets=secrets, verify=verify, id=identifier, type=kind, url=url
+        source=slug,
+        preset=preset,
+        secrets=secrets,
+        verify=verify,
+        id=identifier,
+        type=kind,
+        url=url,
+        options=options,
+        addresses=addresses,
+        methods=methods,
+        split=split,
+        response=response,
+        rate=rate,
     )
 
 
@@ -152,33 +196,3 @@ def _timestamp(verify: Section) -> Timestamp | None:
         unit=section.choice("unit", ("s", "ms")) or "s",
         tolerance=seconds,
     )
-
-
-def _secrets(top: Section, scheme: Description | None) -> tuple[SecretRef, ...]:
-    value = top.value("secrets")
-    expected = "a list of {env: NAME}, {file: path}, {value: text} or plain text"
-    if value is not None and not isinstance(value, list):
-        top.fault("secrets", expected, got_kind(value))
-        return ()
-    if isinstance(scheme, Unsigned) and value:
-        top.fault("secrets", "none, because preset none verifies nothing", f"{len(value)}")
-    if scheme is not None and not isinstance(scheme, Unsigned) and not value:
-        top.fault("secrets", "at least one, or preset none, which verifies nothing", "none")
-    references = [parse_secret(top, f"secrets[{index}]", item) for index, item in enumerate(value or [])]
-    return tuple(reference for reference in references if reference is not None)
-
-
-def parse_secret(top: Section, path: str, value: Any) -> SecretRef | None:
-    """One secret as people write it; None, and a fault noted, if it is none of the four forms."""
-    match value:
-        case str() if value.strip():
-            return Written.of(value)
-        case {"value": str(text), **rest} if text.strip() and not rest:
-            return Written.of(text)
-        case {"env": str(name), **rest} if name.strip() and not rest:
-            return FromEnv(name)
-        case {"file": str(file), **rest} if file.strip() and not rest:
-            return FromFile(file)
-        case _:
-            top.fault(path, "{env: NAME}, {file: path}, {value: text} or plain text", got_kind(value))
-            return None

@@ -55,7 +55,7 @@ def resolve_secrets(definition: SourceDefinition, environ: Mapping[str, str]) ->
     for index, reference in enumerate(definition.secrets):
         try:
             secret = resolve_secret(reference, environ)
-            if scheme is not None:
+            if scheme is not None and not reference.handshake:
                 scheme.check_secret(secret.encode())
             secrets.append(secret)
         except ValueError as error:

@@ -24,7 +24,7 @@ from events.errors import ConfigError
 from executor.nodes.webhook_deliver import sign
 from executor.workflow.graph import NodeSpec, content_hash, load_yaml, parse_workflow
 from executor.workflow.outcomes import NodeError
-from ingest.parsing import parse_secret
+from ingest.parsing_secrets import parse_secret
 from ingest.reading import Section
 from ingest.sources import SourceDefinition, parse_source, resolve_secret, resolve_secrets
 

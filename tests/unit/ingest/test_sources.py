@@ -105,7 +105,7 @@ def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:
     )
     expected = "{env: NAME}, {file: path}, {value: text} or plain text"
     assert found == [
-        "secret: expected one of source, preset, secrets, verify, id, type, url, got an unknown key; "
+        "secret: expected one of source, preset, secrets, verify, id, type, url, options, addresses, methods, split, response, rate, got an unknown key; "
         "did you mean secrets?",
         "source: expected 1 to 63 of a-z, 0-9 and -, got 'A_B'",
         f"preset: expected one of {', '.join(PRESETS)}, got 'githb'; did you mean github?",
