@@ -28,8 +28,11 @@ _MARKS = (  # UTF-32's marks begin with UTF-16's
 
 
 def media_type(content_type: str) -> tuple[str, dict[str, str]]:
-    """A Content-Type's media type and its parameters, names in lower case; `("", {})` if it is none."""
-    if len(content_type) > _LONGEST_TYPE:
+    """A Content-Type's media type and its parameters, names in lower case; `("", {})` if it is none.
+
+    A line feed stands between the values of a header that came more than once: neither of them is believed.
+    """
+    if len(content_type) > _LONGEST_TYPE or "\n" in content_type:
         return "", {}
     kind, parameters = parse_options_header(content_type)
     return kind, parameters

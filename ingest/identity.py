@@ -2,45 +2,45 @@
 
 Promises: it never raises, whatever the request holds; every text it returns is printable, of bounded length
 and fit for a PostgreSQL `text`. Two deliveries have the same key only if the sender gave them the same id,
-or, where nothing serves as an id, if body, timestamp and signature are the same. Keys are unique within one
-source, not across sources. Call it after verification: an id that was not verified must not keep a real
-delivery out.
+or, where nothing serves as an id, if body, timestamp and signature are the same; without a body, method and query
+too. Keys are unique within one source, not across sources. Call it after verification: an id that was not
+verified must not keep a real delivery out. Call it with the body as it was before any Content-Encoding, and for an
+item of a batch with the item's body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
 
 from events.ids import dedup_key
+from ingest.fields import compile_fields
+from ingest.locator import First, Form, Header, Locator, OtherKey, Part, Pointer, Query
 from ingest.pointers import compile_pointers
 from ingest.verify.base import Incoming
+
+__all__ = [
+    "MAX_ID",
+    "MAX_TYPE",
+    "First",
+    "Form",
+    "Header",
+    "Identify",
+    "Identity",
+    "Locator",
+    "OtherKey",
+    "Part",
+    "Pointer",
+    "Query",
+    "compile_identity",
+]
 
 MAX_ID = 255
 """Characters of a delivery id. A longer one is cut and ends in its hash."""
 MAX_TYPE = 200
 """Characters of an event type. A longer one is cut and ends in its hash."""
-
-
-class Header(msgspec.Struct, frozen=True, tag_field="in", tag="header"):
-    """The value of a header. `instead` names the header that is read where this one is absent."""
-
-    name: str
-    instead: str = ""
-
-
-class Pointer(msgspec.Struct, frozen=True, tag_field="in", tag="pointer"):
-    """The text, number or boolean at a JSON Pointer (RFC 6901) into the body."""
-
-    path: str
-
-
-Locator = tuple[Header | Pointer, ...]
-"""Where an id or a type stands. Several parts belong together: an id needs all of them; a type is made of
-those before the first that is absent, joined by full stops. No part: hash the body, or no type.
-"""
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -65,14 +65,20 @@ def compile_identity(id: Locator, type: Locator, hashed: Sequence[str] = ()) -> 
     Raises:
         ValueError: a locator holds something that is not a JSON Pointer.
     """
-    pointers = list(dict.fromkeys(part.path for part in (*id, *type) if isinstance(part, Pointer)))
-    look = compile_pointers(pointers) if pointers else _look_nowhere
-    id_parts = [_reader(part, pointers) for part in id]
-    type_parts = [_reader(part, pointers) for part in type]
+    plain = dict.fromkeys(_flat((*id, *type)))
+    pointers = [part for part in plain if isinstance(part, Pointer)]
+    fields = [part for part in plain if isinstance(part, Query | Form | OtherKey)]
+    places: dict[Part, int] = {part: index for index, part in enumerate((*pointers, *fields))}
+    look = compile_pointers([part.path for part in pointers]) if pointers else _look_nowhere
+    look_beside = compile_fields(fields) if fields else None
+    id_parts = [_reader(part, places) for part in id]
+    type_parts = [_reader(part, places) for part in type]
     hashed_names = [name.lower().encode() for name in hashed]
 
     def identify(incoming: Incoming) -> Identity:
         headers, found = incoming.headers, look(incoming.body)
+        if look_beside is not None:
+            found = [*found, *look_beside(incoming)]
         event_type = ".".join(_present(type_parts, headers, found))
         if event_type:
             event_type = _fit(event_type, MAX_TYPE)
@@ -82,7 +88,11 @@ def compile_identity(id: Locator, type: Locator, hashed: Sequence[str] = ()) -> 
             return Identity(key, _fit(":".join(ids), MAX_ID), event_type)
         # The case and padding of a signature can be varied by anyone: that must not make a delivery look new.
         signed = [headers.get(name, b"").lower().rstrip(b"=") for name in hashed_names]
-        return Identity(dedup_key(b"hash", incoming.body, *signed), None, event_type)
+        if incoming.body or (incoming.method == "POST" and not incoming.query):
+            return Identity(dedup_key(b"hash", incoming.body, *signed), None, event_type)
+        # Without a body the rest of the request is the message, or all would be duplicates of the first.
+        method = incoming.method.encode("utf-8", "backslashreplace")
+        return Identity(dedup_key(b"bare", method, incoming.query, *signed), None, event_type)
 
     return identify
 
@@ -91,11 +101,24 @@ def _look_nowhere(body: bytes) -> Sequence[str | None]:
     return ()
 
 
-def _reader(part: Header | Pointer, pointers: list[str]) -> _Read:
+def _flat(parts: Sequence[Part]) -> Iterator[Header | Pointer | Query | Form | OtherKey]:
+    for part in parts:
+        if isinstance(part, First):
+            yield from _flat(part.parts)
+        else:
+            yield part
+
+
+def _reader(part: Part, places: Mapping[Part, int]) -> _Read:
     match part:
-        case Pointer(path=path):
-            index = pointers.index(path)
+        case Pointer() | Query() | Form() | OtherKey():
+            index = places[part]
             return lambda headers, found: found[index]
+        case First(parts=parts):
+            readers = [_reader(one, places) for one in parts]
+            return lambda headers, found: next(
+                (value for one in readers if (value := one(headers, found)) is not None), None
+            )
         case Header(name=name, instead=instead):
             first, second = name.lower().encode(), instead.lower().encode()
 

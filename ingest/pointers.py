@@ -2,7 +2,7 @@
 
 Promises: it never raises, whatever the body is: not JSON, not UTF-8, nested beyond the stack, cut off. What
 cannot be read is None, and a fault at one pointer does not hide what another finds beside it, as long as the
-whole is JSON.
+whole is JSON. It holds what it was asked for and no more, however many members and items there are.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Look = Callable[[bytes], Sequence[str | None]]
 """From a body to one text, or None, for each pointer. Numbers and booleans come as the body spells them."""
 
 _Step = Callable[[bytes], bytes]
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,2}")
+"""Only the first thousand items of an array can be pointed at."""
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 _TEXT = msgspec.json.Decoder(str)
-_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -73,14 +73,19 @@ def _cutter(names: list[str]) -> Callable[[bytes], Sequence[msgspec.Raw | bytes]
         return [getattr(found, field) for field in fields]
 
     indices = [int(name) if _INDEX.fullmatch(name) else None for name in names]
-    if indices == [None] * len(names):
+    longest = max((index for index in indices if index is not None), default=None)
+    if longest is None:
         return cut_object
+    items = msgspec.defstruct(  # the items up to the last one that is asked for; those behind it are skipped
+        "Items", [(f"f{index}", msgspec.Raw, msgspec.Raw()) for index in range(longest + 1)], array_like=True, gc=False
+    )
+    decode_items = msgspec.json.Decoder(items).decode
 
     def cut(body: bytes) -> Sequence[msgspec.Raw | bytes]:
         if body.lstrip()[:1] != b"[":
             return cut_object(body)
-        items = _ITEMS.decode(body)
-        return [items[index] if index is not None and index < len(items) else b"" for index in indices]
+        found = decode_items(body)
+        return [b"" if index is None else getattr(found, f"f{index}") for index in indices]
 
     return cut
 

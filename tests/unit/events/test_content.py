@@ -225,3 +225,4 @@ def test_only_charsets_are_charsets(label: str | None, expected: str) -> None:
 def test_a_type_of_any_length_is_read_or_ignored() -> None:
     assert media_type(' Text/XML ; Charset="a b"; x=y') == ("text/xml", {"charset": "a b", "x": "y"})
     assert media_type("a" * 2000) == ("", {})
+    assert media_type("text/xml; charset=utf-8\ntext/xml; charset=utf-8") == ("", {})
