@@ -33,6 +33,8 @@ from executor.worker.relay import Relay
 
 GRACE = 10
 """Seconds that requests under way get when ingest ends."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger(__name__)
@@ -51,6 +53,8 @@ def begin(service: str, **overrides: Any) -> tuple[Settings, Telemetry]:
 def ingest(host: str | None, port: int | None) -> None:
     """Run the public HTTP service: POST /in/SOURCE, acknowledged once it is durable."""
     from ingest.app import create_app  # noqa: PLC0415 - no other process pays for the web framework
+    from ingest.connections import Connections  # noqa: PLC0415
+    from ingest.protocol import protocol  # noqa: PLC0415
 
     settings, telemetry = begin("headrace-ingest", ingest_host=host, ingest_port=port)
     app = create_app(settings, telemetry)
@@ -58,13 +62,14 @@ def ingest(host: str | None, port: int | None) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=protocol(Connections.of(settings)),
         ws="none",
         lifespan="on",
         access_log=False,
-        proxy_headers=False,  # nothing here asks who the peer is
+        proxy_headers=False,  # ingest.peers asks who the sender is, and believes trusted_proxies alone
         server_header=False,
         log_config=None,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE,
     )
     with listener, contextlib.closing(telemetry):

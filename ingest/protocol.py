@@ -1,0 +1,258 @@
+"""HTTP/1.1 as uvicorn speaks it on httptools, with bounds on everything that a peer may send. The parser has none.
+
+What it adds:
+- A request's line and headers have at most `header_limit` bytes and `MOST_HEADERS` fields, else 431. Chunk extensions
+  and trailers, which are dropped, together with the chunks' framing have as many bytes as that and the body.
+- A connection that is late, or one too many, is closed (`ingest.connections`); there is no timer per request.
+- Unread bytes are counted, and whoever holds too many of them is answered 503.
+- At most `MOST_PIPELINED` requests wait for their turn on one connection.
+- What cannot be parsed is a 400, and never an answer to an earlier request of the same connection; the log has one line
+  a second about all of it, and no traceback.
+- At the end of the shutdown's grace, a request that is still under way is answered 503.
+- An idle connection holds nothing of its last request.
+
+It stands on uvicorn's `HttpToolsProtocol` and its attributes; tests/faults/test_abuse.py shows what must go on working.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ingest.connections import FREE, Connections
+from ingest.reply import Reply, problem
+
+MOST_HEADERS = 200
+"""Header fields of a request, and trailer fields after it."""
+MOST_PIPELINED = 64
+"""Requests that may wait behind the one that is being answered."""
+DEAF = 1 << 20
+"""Bytes that a peer may still send, unheard, after it was hung up on."""
+
+_CLOSE = (b"connection", b"close")
+_MALFORMED = problem(400, "request", "expected an HTTP/1.1 request, got something else", [_CLOSE])
+_HEADERS = problem(431, "headers", "the headers are larger, or more, than this service accepts", [_CLOSE])
+_CROWDED = problem(
+    503, "load", "not stored: there is no room for it now; send it again", [_CLOSE, (b"retry-after", b"2")]
+)
+_STOPPING = problem(503, "load", "not stored: this process is ending; send it again", [_CLOSE, (b"retry-after", b"2")])
+
+_BETWEEN, _IN_HEADERS, _IN_BODY = range(3)
+
+
+class _Refused(Exception):
+    """Ends the parsing of a request that is to be answered at once."""
+
+    def __init__(self, reply: Reply, reason: str) -> None:
+        self.reply = reply
+        self.reason = reason
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    # Slots: uvicorn's own attributes fill what the instances' dicts can share; one more, and each has its own.
+    __slots__ = ("_app", "_body", "_deaf", "_framing", "_house", "_part", "_reading", "_size", "_stamped", "_unread")
+
+    def __init__(self, house: Connections, config: Config, server_state: ServerState, **more: Any) -> None:
+        super().__init__(config, server_state, **more)
+        self._house = house
+        self._app, self.app = self.app, self._run
+        self._part = _BETWEEN
+        self._size = 0  # bytes of the read that is being parsed, without those of bodies
+        self._body = 0  # bytes of the body that is coming
+        self._framing = 0  # bytes of the message that is coming, without its body
+        self._unread = 0  # bytes that the application has not taken
+        self._reading = False  # whether the request that is answered takes its body already
+        self._stamped = False  # whether the time of the headers that are coming counts from their first byte
+        self._deaf = False  # whether what comes now is of no interest any more
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._house.opened(self, self.loop.time())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._house.closed(self)
+        self._release(self._unread)
+        self.app = self._app  # no circle for the garbage collector
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._house.leaving(self, self.loop.time())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._house.took(self)
+
+    def data_received(self, data: bytes) -> None:
+        size = self._size = len(data)
+        if self._deaf:
+            self._body += size
+            if self._body > DEAF:
+                self.transport.abort()
+            return
+        house = self._house
+        house.unread += size
+        self._unread += size
+        if house.unread > house.most_unread and self._unread > FREE and not self._may_hold_more():
+            self._refuse(_Refused(_CROWDED, "unread_bytes"))
+            return
+        before = self._part
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing here speaks anything else: the request is answered as it is
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, _Refused) else _Refused(_MALFORMED, "malformed"))
+            return
+        if self._part != _BETWEEN:
+            self._framing += self._size
+            self._check_unfinished(before)
+        elif not self.cycle:
+            self._release(self._unread)  # empty lines between requests
+
+    def _may_hold_more(self) -> bool:
+        return self._reading and self._house.unread <= 2 * self._house.most_unread
+
+    def _check_unfinished(self, before: int) -> None:
+        if self._part == _IN_BODY:
+            if before == _IN_BODY:
+                self._release(self._size)  # framing is not kept
+            if self._framing > self._house.header_limit + self._body:
+                self._refuse(_Refused(_MALFORMED, "framing"))
+        elif self._framing > self._house.header_limit:
+            self._refuse(_Refused(_HEADERS, "large_headers"))
+        elif not self._stamped and not self.cycle:
+            self._stamped = True
+            self._house.idle(self, self.loop.time())
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        self._part = _IN_HEADERS
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._part == _IN_BODY:  # a trailer: whoever looked at the headers has not seen it, so nobody does
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        if len(self.headers) > MOST_HEADERS:
+            raise _Refused(_HEADERS, "many_headers")
+
+    def on_headers_complete(self) -> None:
+        limit = self._house.header_limit
+        if self._framing + self._size > limit and self._header_bytes() > limit:
+            raise _Refused(_HEADERS, "large_headers")
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise _Refused(_MALFORMED, "pipelined")
+        super().on_headers_complete()
+        self._part = _IN_BODY
+        self._house.busy(self)
+
+    def _header_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        size = len(body)
+        self._size -= size
+        self._body += size
+        if self.cycle.response_complete:
+            self._release(size)  # nobody will take it
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._part = _BETWEEN
+        self._body = self._framing = 0
+        self._stamped = False
+        if self.cycle.response_complete:
+            self._forget()
+
+    # What the request's task calls
+
+    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+        async def take() -> Any:
+            self._reading = True
+            message = await receive()
+            if message["type"] == "http.request":
+                self._release(len(message["body"]))
+            return message
+
+        try:
+            await self._app(scope, take, send)
+        except asyncio.CancelledError:  # the server's grace is over
+            await send({"type": "http.response.start", "status": _STOPPING.status, "headers": _STOPPING.headers})
+            await send({"type": "http.response.body", "body": _STOPPING.body})
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._reading = False
+        if self.transport.is_closing():
+            self._house.leaving(self, self.loop.time())
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._house.idle(self, self.loop.time())
+        if self._part == _BETWEEN:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Nothing of the last request is held while the next one is waited for."""
+        self.cycle = None  # type: ignore[assignment]
+        self.scope = None  # type: ignore[assignment]
+        self.headers = None  # type: ignore[assignment]
+        self._release(self._unread)
+
+    def _release(self, size: int) -> None:
+        self._unread -= size
+        self._house.unread -= size
+
+    # How it ends
+
+    def close_now(self) -> None:
+        """Closes it without waiting for anything."""
+        self.transport.abort()
+
+    def _refuse(self, refused: _Refused) -> None:
+        """Answers the request that is coming, unless others are to be answered first, and hears no more."""
+        self._house.turned_away[refused.reason] += 1
+        self._release(self._unread)
+        self._deaf = True
+        self._body = 0
+        if self.cycle and not self.cycle.response_complete:
+            if self._part != _IN_BODY:  # an earlier one: it is answered, then all is over
+                self.cycle.keep_alive = False
+                self.flow.pause_reading()
+                return
+            self.cycle.disconnected = True  # for the application
+            self.cycle.message_event.set()
+            if self.pipeline or self.cycle.response_started:
+                self.transport.abort()
+                return
+        reply = refused.reply
+        fields = [*self.server_state.default_headers, *reply.headers]
+        lines = [b"%b: %b\r\n" % field for field in fields]
+        self.transport.write(b"".join([STATUS_LINE[reply.status], *lines, b"\r\n", reply.body]))
+        self.transport.write_eof()  # the peer gets to read it, even while it goes on sending
+        self._house.idle(self, self.loop.time())
+
+
+def protocol(house: Connections) -> type[asyncio.Protocol]:
+    """What uvicorn calls for each new connection: its `http` setting."""
+    return cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, house))
