@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ingest.handshake_signed import SNS
 from ingest.identity import Header, Pointer
-from ingest.providers.base import Preset
+from ingest.providers.base import Option, Preset, Response
 from ingest.verify.mac import Hmac
+from ingest.verify.sns import Sns
 from ingest.verify.standard import Standard
 from ingest.verify.unsigned import Unsigned
 
@@ -15,6 +17,16 @@ OPEN: dict[str, Preset] = {
         scheme=Standard(),
         id=(Header("webhook-id", "svix-id"),),
         type=(Pointer("/type"),),
+    ),
+    # docs.aws.amazon.com/sns, "HTTP/HTTPS notification JSON format". The type is that of SNS; a topic's own is inside.
+    "sns": Preset(
+        title="Amazon SNS",
+        scheme=Sns(),
+        id=(Pointer("/MessageId"),),
+        type=(Pointer("/Type"),),
+        options=(Option("topics", "the ARNs of the topics that may post here, separated by commas"),),
+        handshake=SNS,
+        response=Response(status=200),
     ),
     "generic": Preset(
         title="Any sender with a shared secret",

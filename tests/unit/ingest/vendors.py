@@ -8,6 +8,4 @@ from typing import Any
 twilio: Any = import_module("twilio.request_validator")
 sendgrid: Any = import_module("sendgrid.helpers.eventwebhook")
 adyen: Any = import_module("Adyen.util")
-slack: Any = import_module("slack_sdk.signature")
-sns: Any = import_module("sns_message_validator")
 hubspot: Any = import_module("hubspot.utils.signature")
