@@ -1,7 +1,7 @@
 """Sources, endpoints and workflows as they stand in the database, and the epoch that tells whether they changed.
 
-All of one `apply` is one transaction, and raises the epoch by one: a process sees all of it or nothing. Every workflow
-version ever applied stays, because runs pin their version's hash.
+All of one `apply` is one transaction, and raises the epoch by one: a process sees all of it or nothing. One is under
+way at a time. Every workflow version ever applied stays, because runs pin their version's hash.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from events import tables
 from events.database import Database, translated
+from events.errors import ConfigError
+from events.secretbox import SecretBox
 
 DEFAULT_WORKSPACE = 1
 
@@ -27,6 +29,11 @@ class SourceRow(msgspec.Struct, frozen=True):
     slug: str
     definition: dict[str, Any]
     secrets: tuple[bytes, ...]
+
+    @property
+    def context(self) -> str:
+        """What its secrets are sealed for."""
+        return f"source/{self.id}"
 
 
 class WorkflowRow(msgspec.Struct, frozen=True):
@@ -44,6 +51,11 @@ class EndpointRow(msgspec.Struct, frozen=True):
     name: str
     url: str
     secret: bytes | None
+
+    @property
+    def context(self) -> str:
+        """What its secret is sealed for."""
+        return f"endpoint/{self.name}"
 
 
 async def epoch(database: Database) -> int:
@@ -90,12 +102,21 @@ async def endpoint(database: Database, name: str) -> EndpointRow | None:
     return EndpointRow(*rows[0]) if rows else None
 
 
+async def endpoints(database: Database) -> list[EndpointRow]:
+    """All endpoints."""
+    return [EndpointRow(*row) for row in await database.fetch("SELECT name, url, secret FROM endpoint")]
+
+
 class Change(msgspec.Struct, frozen=True):
-    """What one `apply` did to one definition."""
+    """What one `apply` did to one definition.
+
+    Args:
+        what: added | changed | unchanged | resealed: the same secrets, sealed by the newest key.
+    """
 
     kind: str
     name: str
-    what: str  # added | changed | unchanged
+    what: str
 
 
 class Applying:
@@ -108,6 +129,7 @@ class Applying:
     async def __aenter__(self) -> Applying:
         with translated():
             self._connection: AsyncConnection = await self._begin.__aenter__()
+            await self._connection.execute(select(tables.config.c.epoch).with_for_update())  # one after another
         return self
 
     async def __aexit__(self, *failure: Any) -> None:
@@ -128,12 +150,12 @@ class Applying:
     async def source(
         self, id: int, slug: str, definition: dict[str, Any], sealed: list[bytes], *, same_secrets: bool
     ) -> None:
-        """Stores a source. `same_secrets`: the stored ones open to the same values, so that nothing changes."""
+        """Stores a source. `same_secrets`: the stored ones open to the same values."""
         stored = (await self._connection.execute(select(tables.source).where(tables.source.c.id == id))).one()
         what = "added" if not stored.definition else "changed"
         if stored.definition == definition and same_secrets:
-            what = "unchanged"
-        else:
+            what = "unchanged" if stored.secrets == sealed else "resealed"
+        if what != "unchanged":
             values = {"definition": definition, "secrets": sealed}
             await self._connection.execute(update(tables.source).where(tables.source.c.id == id).values(**values))
         self.changes.append(Change("source", slug, what))
@@ -151,8 +173,10 @@ class Applying:
         row = (await self._connection.execute(query)).one_or_none()
         return EndpointRow(*row) if row is not None else None
 
-    async def endpoint(self, name: str, url: str, sealed: bytes | None, stored: EndpointRow | None) -> None:
-        """Stores an endpoint. `stored` is how it stands; the same URL and the same sealed bytes change nothing."""
+    async def endpoint(
+        self, name: str, url: str, sealed: bytes | None, stored: EndpointRow | None, *, same_secret: bool
+    ) -> None:
+        """Stores an endpoint. `stored` is how it stands; `same_secret`: its secret opens to the same value."""
         if stored == EndpointRow(name, url, sealed):
             self.changes.append(Change("endpoint", name, "unchanged"))
             return
@@ -161,7 +185,8 @@ class Applying:
         await self._connection.execute(
             statement.on_conflict_do_update(index_elements=["workspace_id", "name"], set_=changed)
         )
-        self.changes.append(Change("endpoint", name, "changed" if stored else "added"))
+        resealed = stored is not None and stored.url == url and same_secret
+        self.changes.append(Change("endpoint", name, "resealed" if resealed else "changed" if stored else "added"))
 
     async def workflow(self, name: str, hash: bytes, document: dict[str, Any]) -> None:
         """Stores a workflow's version and makes it the current one."""
@@ -176,3 +201,34 @@ class Applying:
         )
         what = "added" if current is None else "unchanged" if current == hash else "changed"
         self.changes.append(Change("workflow", name, what))
+
+
+async def reseal(database: Database, box: SecretBox) -> list[Change]:
+    """Seals every secret of sources and endpoints by the newest key, whichever of `box`'s keys sealed it.
+
+    One transaction, as an apply. What the newest key has sealed stays as it is, so that doing it again does nothing.
+    Refused requests stay as they are sealed: they are gone soon.
+
+    Raises:
+        ConfigError: for every secret that no key opens; nothing was changed.
+    """
+    faults: list[str] = []
+
+    def again(sealed: bytes, context: str) -> bytes:
+        try:
+            return sealed if box.current(sealed) else box.seal(box.open(sealed, context), context)
+        except ConfigError as error:
+            faults.extend(f"{context}: {fault}" for fault in error.faults)
+            return sealed
+
+    with translated():
+        async with Applying(database) as applying:
+            for source in await sources(database):
+                sealed = [again(one, source.context) for one in source.secrets]
+                await applying.source(source.id, source.slug, source.definition, sealed, same_secrets=True)
+            for endpoint in await endpoints(database):
+                new = None if endpoint.secret is None else again(endpoint.secret, endpoint.context)
+                await applying.endpoint(endpoint.name, endpoint.url, new, endpoint, same_secret=True)
+            if faults:
+                raise ConfigError("secrets", faults)
+    return applying.changes

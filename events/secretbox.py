@@ -28,6 +28,11 @@ _LEAST = _NONCE_END + 16
 _HOW = "make one with: head -c 32 /dev/urandom | base64"
 
 
+def key_id(sealed: bytes) -> str:
+    """The id of the key that sealed this, in hex; `?` for what a newer version sealed."""
+    return sealed[1:_ID_END].hex() if sealed[:1] == _VERSION else "?"
+
+
 class SecretBox:
     """Seals and opens secrets.
 
@@ -66,6 +71,10 @@ class SecretBox:
         """The sealed form of `plain`, which opens only under the same context, for example `source/3`."""
         nonce = os.urandom(_NONCE_END - _ID_END)
         return _VERSION + self._sealing_id + nonce + self._sealing.encrypt(nonce, plain, context.encode())
+
+    def current(self, sealed: bytes) -> bool:
+        """Whether it was sealed by the key that seals now; if not, seal it again before that key is taken away."""
+        return sealed[:_ID_END] == _VERSION + self._sealing_id
 
     def open(self, sealed: bytes, context: str) -> bytes:
         """What was sealed.

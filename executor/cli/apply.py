@@ -1,8 +1,8 @@
 """`headrace apply`: sources, endpoints and workflows become what the files say, all of them or none.
 
 One transaction: a process sees all of an apply or nothing. What stands in the database already is left as it
-is and shown as unchanged, secrets included: applying the same files again changes nothing. What the files do
-not name stays.
+is and shown as unchanged, secrets included: applying the same files again changes nothing, but for secrets
+that an older key has sealed. What the files do not name stays.
 """
 
 from __future__ import annotations
@@ -95,37 +95,34 @@ async def _store(database: Database, read: Definitions, box: SecretBox | None) -
 async def _store_source(applying: Applying, source: NamedSource, box: SecretBox | None) -> None:
     slug = source.definition.source
     id = await applying.source_id(slug)
-    context = f"source/{id}"
-    stored = await applying.stored_secrets(id)
-    same = len(stored) == len(source.secrets) and all(
-        _opens_to(box, sealed, context, secret) for sealed, secret in zip(stored, source.secrets, strict=True)
-    )
-    sealed = stored if same else [_sealed(box, secret, context) for secret in source.secrets]
+    stored: list[bytes] = await applying.stored_secrets(id)
+    before = stored if len(stored) == len(source.secrets) else [None] * len(source.secrets)
+    pairs = [_sealed(box, old, new, f"source/{id}") for old, new in zip(before, source.secrets, strict=True)]
+    same = len(stored) == len(pairs) and all(same for _, same in pairs)
     definition = msgspec.json.decode(msgspec.json.encode(source.definition))  # as the database gives it back
-    await applying.source(id, slug, definition, sealed, same_secrets=same)
+    await applying.source(id, slug, definition, [sealed for sealed, _ in pairs], same_secrets=same)
 
 
 async def _store_endpoint(applying: Applying, endpoint: NamedEndpoint, box: SecretBox | None) -> None:
-    context = f"endpoint/{endpoint.name}"
     stored = await applying.stored_endpoint(endpoint.name)
     before = stored.secret if stored is not None else None
-    if endpoint.secret is None or before is None:
-        same = endpoint.secret is before
-    else:
-        same = _opens_to(box, before, context, endpoint.secret)
-    sealed = before
-    if not same:
-        sealed = None if endpoint.secret is None else _sealed(box, endpoint.secret, context)
-    await applying.endpoint(endpoint.name, endpoint.url, sealed, stored)
+    sealed, same = None, before is None
+    if endpoint.secret is not None:
+        sealed, same = _sealed(box, before, endpoint.secret, f"endpoint/{endpoint.name}")
+    await applying.endpoint(endpoint.name, endpoint.url, sealed, stored, same_secret=same)
 
 
-def _sealed(box: SecretBox | None, secret: bytes, context: str) -> bytes:
+def _sealed(box: SecretBox | None, before: bytes | None, secret: bytes, context: str) -> tuple[bytes, bool]:
+    """The secret, sealed by the newest key, and whether it is the same that stood there `before`."""
     assert box is not None  # `_box` made one, because there are secrets
-    return box.seal(secret, context)
+    same = before is not None and _opens_to(box, before, context, secret)
+    if same and before is not None and box.current(before):
+        return before, True
+    return box.seal(secret, context), same
 
 
-def _opens_to(box: SecretBox | None, sealed: bytes, context: str, secret: bytes) -> bool:
+def _opens_to(box: SecretBox, sealed: bytes, context: str, secret: bytes) -> bool:
     try:
-        return box is not None and box.open(sealed, context) == secret
+        return box.open(sealed, context) == secret
     except ConfigError:  # sealed with another key: seal it anew
         return False

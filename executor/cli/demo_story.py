@@ -16,10 +16,11 @@ from events.audit import held_by, work_left
 from events.database import Database
 from events.replay import outcome, replay
 from events.settings import Settings
+from events.types import REPLAY_QUEUE
+from executor.cli.acting import ring
 from executor.cli.common import operator
 from executor.cli.machine import Machine
 from executor.cli.payloads import Payload, own_payloads
-from executor.cli.replay import ring
 from executor.cli.senders import sender_for
 from executor.cli.sending import Delivery, Tally, send_all
 from ingest.definition import SourceDefinition
@@ -139,7 +140,7 @@ class Demo:
         self.at = "replaying a run"
         runs = await log.runs(database, limit=1, workflow="order-paid")
         asked = await replay(database, runs[0].id, actor="demo", reason="to show that it can be done again")
-        await asyncio.to_thread(ring, self._settings.redis_url)
+        await asyncio.to_thread(ring, self._settings.redis_url, REPLAY_QUEUE)
         while (came := await outcome(database, asked)) is None:  # noqa: ASYNC110 - another process does it
             await asyncio.sleep(0.05)
         again = msgspec.convert(came["runs"], list[dict[str, str]])

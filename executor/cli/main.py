@@ -26,6 +26,8 @@ _COMMANDS = {
     "send": ("send", "Post signed webhooks to a source, as a sender would."),
     "events": ("history", "List deliveries, or show all that happened to one."),
     "runs": ("history", "List runs, or show all that happened in one."),
+    "rejected": ("rejected", "Look at refused requests; check them again and admit those that pass."),
+    "secrets": ("secrets", "List the secrets, never their values, and seal them by a new key."),
     "replay": ("replay", "Take a delivery or a run through its workflows again."),
     "ingest": ("processes", "Run the public HTTP service that receives webhooks."),
     "worker": ("processes", "Run a worker that carries out workflows."),
@@ -38,7 +40,7 @@ _COMMANDS = {
 click.rich_click.COMMAND_GROUPS = {
     "headrace": [
         {"name": "On this machine", "commands": ["dev", "demo"]},
-        {"name": "Look and act", "commands": ["apply", "send", "events", "runs", "replay"]},
+        {"name": "Look and act", "commands": ["apply", "send", "events", "runs", "replay", "rejected", "secrets"]},
         {"name": "Processes", "commands": list(_PROCESSES)},
         {"name": "About", "commands": ["version"]},
     ]

@@ -6,23 +6,19 @@ Only ids of new runs go to stdout, one per line; all else to stderr. Status 0 me
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import getpass
-import socket
 import time
 from typing import Any
 from uuid import UUID
 
-import redis
 import rich_click as click
 
 from events.database import Database
-from events.doorbell import broker_for, ring_now
 from events.errors import HeadraceError
 from events.replay import Replay, outcome
 from events.replay import replay as ask
 from events.settings import Settings, parse_duration
 from events.types import REPLAY_QUEUE
+from executor.cli.acting import actor, ring
 from executor.cli.common import Id, operator, print_json, settings_of
 
 LOOK = 0.05
@@ -77,8 +73,8 @@ async def _replay(
 ) -> tuple[Replay, dict[str, Any] | None]:
     """What was asked for, and what its routing said; None if it was not routed in time."""
     async with operator(settings) as database:
-        asked = await ask(database, id, actor=_actor(), reason=reason)
-        await asyncio.to_thread(ring, settings.redis_url)
+        asked = await ask(database, id, actor=actor(), reason=reason)
+        await asyncio.to_thread(ring, settings.redis_url, REPLAY_QUEUE)
         return asked, await _until_routed(database, asked, wait)
 
 
@@ -87,23 +83,6 @@ async def _until_routed(database: Database, asked: Replay, wait: float) -> dict[
     while (came := await outcome(database, asked)) is None and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(LOOK)  # it happens in another process
     return came
-
-
-def ring(redis_url: str) -> None:
-    """Rings for replays; a dead Redis costs a note on stderr and some time."""
-    try:
-        with contextlib.closing(broker_for(redis_url, [])) as broker:
-            ring_now(broker, REPLAY_QUEUE)
-    except (redis.RedisError, OSError) as error:
-        click.echo(f"headrace: no doorbell ({error}); the relay rings when Redis is back", err=True)
-
-
-def _actor() -> str:
-    """Who asks, for the history: the login and the machine."""
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a user without a name, as containers have
-        return f"uid@{socket.gethostname()}"
 
 
 def _fields(asked: Replay) -> dict[str, Any]:

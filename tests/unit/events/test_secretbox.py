@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.errors import ConfigError
-from events.secretbox import SecretBox
+from events.secretbox import SecretBox, key_id
 
 OLD, NEW = (base64.b64encode(bytes([fill]) * 32).decode() for fill in (1, 2))
 
@@ -70,3 +70,15 @@ def test_a_key_that_is_none_is_said_without_being_shown(keys: str, fault: str) -
 
 def test_the_box_does_not_show_its_keys() -> None:
     assert OLD not in repr(SecretBox(OLD))
+
+
+def test_it_tells_what_the_newest_key_has_sealed() -> None:
+    sealed = SecretBox(OLD).seal(b"s", "source/1")
+    both = SecretBox(f"{NEW},{OLD}")
+    assert SecretBox(OLD).current(sealed)
+    assert not both.current(sealed)
+    again = both.seal(both.open(sealed, "source/1"), "source/1")
+    assert both.current(again)
+    assert key_id(again) == key_id(SecretBox(NEW).seal(b"t", "source/2")) != key_id(sealed)
+    assert both.current(b"") is False
+    assert key_id(b"\x02whatever") == key_id(b"") == "?"
