@@ -23,8 +23,9 @@ from events import faults
 from events.errors import Overloaded
 from events.journal import Journal
 from events.types import Appended, Receipt
-from ingest.spool_rows import weight
-from ingest.spool_store import Spooled, Store
+from ingest.spool_pace import Pace
+from ingest.spool_rows import Spooled, Unreadable, encode, read, weight
+from ingest.spool_store import Store
 
 BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20
@@ -48,6 +49,7 @@ class Spool:
 
     def __init__(self, directory: Path, limit: int, *, max_waiting: int = 10_000) -> None:
         self.limit = limit
+        self.pace = Pace()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._underway = 0
         self._journal: Journal[Receipt, Appended] = Journal(
@@ -99,7 +101,9 @@ class Spool:
 
     async def _insert(self, receipts: Sequence[Receipt]) -> list[Appended]:
         try:
-            appended = await self._run(partial(self._store.insert, receipts))
+            await self.pace.admit(len(receipts))
+            kept = [encode(receipt) for receipt in receipts]
+            appended = await self._run(partial(self._store.insert, receipts, kept))
         finally:
             self._underway -= sum(map(weight, receipts))
         faults.point("spool.appended")
@@ -109,14 +113,14 @@ class Spool:
         """Returns when all that was appended so far has been answered."""
         await self._journal.drain()
 
-    async def next(self, after: int, rows: int, size: int) -> list[Spooled]:
+    async def next(self, after: int, rows: int, size: int) -> list[Spooled | Unreadable]:
         """The first rows behind the number `after`, in the order in which they were kept: at most so many, and of so
         many bytes (one row may be larger).
 
         Raises:
             Unavailable: the disk cannot be read.
         """
-        return await self._run(partial(self._store.next, after, rows, size))
+        return [read(*row) for row in await self._run(partial(self._store.next, after, rows, size))]
 
     async def delete(self, through: int) -> None:
         """Forgets all rows up to this number but the refused ones.

@@ -17,7 +17,7 @@ from events import faults
 from events.errors import BadRow, HeadraceError
 from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest.spool import Spool
-from ingest.spool_store import Spooled
+from ingest.spool_rows import Spooled, Unreadable
 
 ROWS = 1000
 SIZE = 4 << 20
@@ -27,6 +27,7 @@ FEW = 500
 
 _log = structlog.get_logger(__name__)
 
+Row = Spooled | Unreadable
 Outcome = Accepted | Duplicate | BadRow
 
 
@@ -62,30 +63,41 @@ class Drain:
     async def _move(self, enough: int) -> None:
         if self._spool.rows <= enough:
             return
-        batch = await self._spool.next(0, self._rows, SIZE)
-        while batch and self._spool.rows > enough:
-            try:  # the next batch is read while this one is written
-                _, batch = await asyncio.gather(self._deliver(batch), self._spool.next(batch[-1].seq, self._rows, SIZE))
-            except HeadraceError:
-                self._rows = max(1, self._rows // 4)
-                raise
-            self._rows = min(ROWS, 2 * self._rows)
+        self._spool.pace.begin()
+        try:
+            batch: Sequence[Row] = await self._spool.next(0, self._rows, SIZE)
+            while batch and self._spool.rows > enough:
+                batch = await self._exchange(batch)
+        finally:
+            self._spool.pace.end()
 
-    async def _deliver(self, batch: Sequence[Spooled]) -> None:
-        sound = [(row, row.receipt) for row in batch if row.receipt is not None]
-        outcomes = await self._put([receipt for _, receipt in sound])
+    async def _exchange(self, batch: Sequence[Row]) -> Sequence[Row]:
+        """Delivers a batch while the next one is read."""
+        ahead = self._spool.next(batch[-1].seq, self._rows, SIZE)
+        try:
+            _, after = await asyncio.gather(self._deliver(batch), ahead)
+        except HeadraceError:
+            self._rows = max(1, self._rows // 4)
+            raise
+        self._rows = min(ROWS, 2 * self._rows)
+        self._spool.pace.moved(len(batch))
+        return after
+
+    async def _deliver(self, batch: Sequence[Row]) -> None:
+        sound = [row for row in batch if isinstance(row, Spooled)]
+        outcomes = await self._put([row.receipt for row in sound])
         faults.point("spool.drain.committed")
         for row in batch:
-            if row.receipt is None:
-                await self._refuse(row, row.fault)
-        for (row, _), outcome in zip(sound, outcomes, strict=True):
+            if isinstance(row, Unreadable):
+                await self._refuse(row.seq, row.fault)
+        for row, outcome in zip(sound, outcomes, strict=True):
             match outcome:
                 case Accepted():
                     pass
                 case Duplicate(first):
-                    _log.info("spool.duplicate", delivery=str(row.id), first=str(first))
+                    _log.info("spool.duplicate", delivery=str(row.receipt.stream_id), first=str(first))
                 case BadRow():
-                    await self._refuse(row, str(outcome))
+                    await self._refuse(row.seq, str(outcome), delivery=str(row.receipt.stream_id))
                 case impossible:
                     assert_never(impossible)
         await self._spool.delete(batch[-1].seq)
@@ -103,6 +115,6 @@ class Drain:
         middle = len(receipts) // 2
         return await self._put(receipts[:middle]) + await self._put(receipts[middle:])
 
-    async def _refuse(self, row: Spooled, reason: str) -> None:
-        await self._spool.refuse(row.seq, reason)
-        _log.error("spool.refused", delivery=str(row.id), reason=reason, kept="in the spool, until the next start")
+    async def _refuse(self, seq: int, reason: str, **delivery: str) -> None:
+        await self._spool.refuse(seq, reason)
+        _log.error("spool.refused", row=seq, reason=reason, kept="in the spool, until the next start", **delivery)

@@ -39,6 +39,20 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     routed: bool
 
 
+class Spooled(msgspec.Struct, frozen=True):
+    """A row on its way out."""
+
+    seq: int
+    receipt: Receipt
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A row that the disk damaged."""
+
+    seq: int
+    fault: str
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Stored)
 
@@ -62,6 +76,14 @@ def decode(kept: bytes) -> Receipt:
         return _receipt(_decoder.decode(plain))
     except (msgspec.MsgspecError, ValueError) as error:
         raise Damaged(f"the row cannot be read: {error}") from error
+
+
+def read(seq: int, kept: bytes) -> Spooled | Unreadable:
+    """A row as it comes from the file. It does not raise."""
+    try:
+        return Spooled(seq, decode(kept))
+    except Damaged as error:
+        return Unreadable(seq, str(error))
 
 
 def weight(receipt: Receipt) -> int:

@@ -25,13 +25,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
-import msgspec
-
 from events.errors import Unavailable
 from events.ids import uuid7_time
 from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest.spool_place import damaged, explained, fault, own, sync
-from ingest.spool_rows import OVERHEAD, Damaged, decode, encode
+from ingest.spool_rows import OVERHEAD
 
 VERSION = 1
 SHRINK = 16 << 20
@@ -48,25 +46,15 @@ _SCHEMA = (
     "CREATE TABLE memory (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
     f"PRAGMA user_version = {VERSION}",
 )
-_INSERT = """
-INSERT INTO delivery (source_id, key, nonce, stream_id, size, receipt) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-"""
+_INSERT = "INSERT INTO delivery (source_id, key, nonce, stream_id, size, receipt) VALUES {} ON CONFLICT DO NOTHING"
+_INSERTS = {count: _INSERT.format(", ".join(["(?, ?, ?, ?, ?, ?)"] * count)) for count in (256, 64, 16, 4, 1)}
 _FIRST = """
 SELECT stream_id FROM delivery WHERE source_id = :source AND key = :key
 UNION ALL SELECT stream_id FROM delivery WHERE source_id = :source AND nonce = :nonce LIMIT 1
 """
-_NEXT = "SELECT seq, stream_id, size, receipt FROM delivery WHERE seq > ? AND refused IS NULL ORDER BY seq"
+_NEXT = "SELECT seq, receipt FROM delivery WHERE seq > ? AND refused IS NULL ORDER BY seq"
 _OLDEST = "SELECT stream_id FROM delivery WHERE refused IS NULL ORDER BY seq LIMIT 1"
 _COUNT = "SELECT count(*) - count(refused), coalesce(sum(size), 0), count(refused) FROM delivery"
-
-
-class Spooled(msgspec.Struct, frozen=True):
-    """A row on its way out. `receipt` is None when the disk damaged it; `fault` says how."""
-
-    seq: int
-    id: UUID
-    receipt: Receipt | None
-    fault: str = ""
 
 
 class Store:
@@ -121,27 +109,37 @@ class Store:
         self.memory = dict(run("SELECT name, value FROM memory"))
         self._look()
 
-    def insert(self, receipts: Sequence[Receipt]) -> list[Appended]:
+    def insert(self, receipts: Sequence[Receipt], kept: Sequence[bytes]) -> list[Appended]:
         """Keeps a batch; one answer per receipt, in order.
+
+        Args:
+            kept: the receipts as `encode` makes them.
 
         Raises:
             Unavailable: the disk did not take it.
         """
-        kept = [encode(receipt) for receipt in receipts]
-        values = [
-            (r.source_id, r.key, r.nonce, r.stream_id.bytes, len(bytes_) + OVERHEAD, bytes_)
-            for r, bytes_ in zip(receipts, kept, strict=True)
-        ]
         with self._translated(), self._transaction():
-            new = self._sqlite.executemany(_INSERT, values).rowcount
+            new = self._insert(list(zip(receipts, kept, strict=True)))
             answers: list[Appended] = [Accepted(r.stream_id) for r in receipts]
             if new < len(receipts):
                 answers = self._answers(receipts)
         self.rows += new
-        self.size += sum(v[4] for v, answer in zip(values, answers, strict=True) if isinstance(answer, Accepted))
+        self.size += sum(cost(k) for k, answer in zip(kept, answers, strict=True) if isinstance(answer, Accepted))
         if self.oldest is None:
             self._look()
         return answers
+
+    def _insert(self, pairs: Sequence[tuple[Receipt, bytes]]) -> int:
+        """How many are new. Many rows a statement: each statement costs this thread a wait for the interpreter."""
+        new = at = 0
+        for count, statement in _INSERTS.items():
+            while len(pairs) - at >= count:
+                values: list[object] = []
+                for r, k in pairs[at : at + count]:
+                    values += (r.source_id, r.key, r.nonce, r.stream_id.bytes, cost(k), k)
+                new += self._sqlite.execute(statement, values).rowcount
+                at += count
+        return new
 
     def _answers(self, receipts: Sequence[Receipt]) -> list[Appended]:
         answers: list[Appended] = []
@@ -151,19 +149,20 @@ class Store:
             answers.append(Accepted(first) if first == r.stream_id else Duplicate(first))
         return answers
 
-    def next(self, after: int, rows: int, size: int) -> list[Spooled]:
-        """The first rows that wait behind the number `after`: at most so many, and of so many bytes (but one at least).
+    def next(self, after: int, rows: int, size: int) -> list[tuple[int, bytes]]:
+        """The first rows that wait behind the number `after`, each with its number and as it was kept: at most so many,
+        and of so many bytes (but one at least).
 
         Raises:
             Unavailable: the file cannot be read.
         """
-        batch: list[Spooled] = []
+        batch: list[tuple[int, bytes]] = []
         with self._translated(), contextlib.closing(self._sqlite.execute(_NEXT, (after,))) as found:
-            for seq, id, bytes_, kept in found:
-                size -= bytes_
+            for seq, kept in found:
+                size -= cost(kept)
                 if batch and size < 0:
                     break
-                batch.append(_spooled(seq, UUID(bytes=id), kept))
+                batch.append((seq, kept))
                 if len(batch) == rows:
                     break
         return batch
@@ -241,8 +240,6 @@ class Store:
             raise Unavailable(f"the spool {self.path} cannot be used: {error}; see to its disk") from error
 
 
-def _spooled(seq: int, id: UUID, kept: bytes) -> Spooled:
-    try:
-        return Spooled(seq, id, decode(kept))
-    except Damaged as error:
-        return Spooled(seq, id, None, str(error))
+def cost(kept: bytes) -> int:
+    """What a row counts."""
+    return len(kept) + OVERHEAD
