@@ -104,7 +104,7 @@ class Certificates(Mapping[str, Certificate]):
         Raises:
             Unavailable: it was not, or is none that may be called.
         """
-        if not any(pattern.fullmatch(url) for pattern in self._confirmations):
+        if not _matches(self._confirmations, url):
             raise Unavailable("expected an address that confirms a subscription, got another one")
         await self._get(url, CONFIRM_SECONDS)
 
@@ -124,7 +124,7 @@ class Certificates(Mapping[str, Certificate]):
         Raises:
             Unavailable: it may not.
         """
-        if not any(pattern.fullmatch(url) for pattern in self._allowed):
+        if not _matches(self._allowed, url):
             raise Unavailable("expected the address of a sender's certificate, got another one")
         now = self._clock()
         self._failed = {failed: since for failed, since in self._failed.items() if now - since < FAILED}
@@ -181,6 +181,10 @@ class Certificates(Mapping[str, Certificate]):
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise Unavailable(f"expected an answer over HTTPS, got {type(error).__name__}") from None
         return b"".join(pieces)
+
+
+def _matches(patterns: Sequence[re.Pattern[str]], url: str) -> bool:
+    return url.startswith("https://") and any(pattern.fullmatch(url) for pattern in patterns)
 
 
 def _leaf(pem: bytes) -> Certificate:
