@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from ingest.handshake_signed import SNS
-from ingest.identity import Header, Pointer
+from ingest.handshake_unsigned import CLOUDEVENTS
+from ingest.identity import First, Header, Pointer
 from ingest.providers.base import Option, Preset, Response
+from ingest.splitting import elements
+from ingest.verify.anyof import AnyOf
+from ingest.verify.apikey import ApiKey
 from ingest.verify.mac import Hmac
 from ingest.verify.sns import Sns
 from ingest.verify.standard import Standard
+from ingest.verify.token import Bearer
 from ingest.verify.unsigned import Unsigned
 
 OPEN: dict[str, Preset] = {
@@ -17,6 +22,15 @@ OPEN: dict[str, Preset] = {
         scheme=Standard(),
         id=(Header("webhook-id", "svix-id"),),
         type=(Pointer("/type"),),
+    ),
+    # github.com/cloudevents/spec, "HTTP protocol binding" 1.0.2 (binary, structured and batched), "HTTP 1.1 web hooks".
+    "cloudevents": Preset(
+        title="CloudEvents",
+        scheme=AnyOf((Bearer(), ApiKey(query="access_token"))),
+        id=(First((Header("ce-source"), Pointer("/source"))), First((Header("ce-id"), Pointer("/id")))),
+        type=(First((Header("ce-type"), Pointer("/type"))),),
+        split=elements(("specversion", "id", "source", "type")),
+        handshake=CLOUDEVENTS,
     ),
     # docs.aws.amazon.com/sns, "HTTP/HTTPS notification JSON format". The type is that of SNS; a topic's own is inside.
     "sns": Preset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.identity import Pointer
+from ingest.identity import Header, Pointer
 from ingest.providers.base import Option, Preset, Response
 from ingest.splitting import narrowed
 from ingest.verify.adyen import Adyen
@@ -22,6 +22,38 @@ PAYMENTS: dict[str, Preset] = {
         ),
         id=(Pointer("/id"),),
         type=(Pointer("/type"),),
+    ),
+    # developer.squareup.com, "Validate event notifications"; `WebhooksHelper` of Square's SDKs. The key is the
+    # subscription's signature key, and what is signed begins with the URL of the subscription.
+    "square": Preset(
+        title="Square",
+        scheme=Hmac(header="x-square-hmacsha256-signature", encoding="base64", signed="{url}{body}"),
+        id=(Pointer("/event_id"),),
+        type=(Pointer("/type"),),
+        response=Response(status=200),
+        needs_url=True,
+    ),
+    # developer.paddle.com, "Verify webhook signatures", "Handle webhook delivery" (200 within five seconds), "How
+    # webhooks work" (a repetition has the same event_id).
+    "paddle": Preset(
+        title="Paddle",
+        scheme=Hmac(
+            header="Paddle-Signature",
+            pairs=Pairs(separator=";", signature="h1", timestamp="ts"),
+            signed="{timestamp}:{body}",
+            timestamp=Timestamp(tolerance=TOLERANCE),
+        ),
+        id=(Pointer("/event_id"),),
+        type=(Pointer("/event_type"),),
+        response=Response(status=200),
+    ),
+    # shopify.dev, "Deliver webhooks through HTTPS" and "Verify webhook deliveries". The key is the app's client secret.
+    "shopify": Preset(
+        title="Shopify",
+        scheme=Hmac(header="X-Shopify-Hmac-SHA256", encoding="base64"),
+        id=(Header("X-Shopify-Webhook-Id"),),
+        type=(Header("X-Shopify-Topic"),),
+        response=Response(status=200),
     ),
     # developer.paypal.com, "Integrate webhooks", "Webhook event" (the id is the event's in every transmission of it).
     "paypal": Preset(
