@@ -19,6 +19,12 @@ from events.database import Database
 _RECEIPTS = """
 SELECT stream_id, codec, body FROM event WHERE type = 'delivery.received' AND stream_id = ANY($1::uuid[])
 """
+# Items and handshakes are in the log too, but no sender was told their ids.
+_OTHERS = """
+SELECT count(*) FROM event WHERE type = 'delivery.received'
+  AND NOT coalesce(metadata, '{}') ?| ARRAY['batch', 'handshake']
+  AND stream_id NOT IN (SELECT unnest($1::uuid[]))
+"""
 _OF_RUNS = """
 SELECT stream_id, type, codec, body FROM event
 WHERE type IN ('run.started', 'node.completed', 'run.completed', 'run.failed', 'run.parked')
@@ -33,7 +39,7 @@ class Receipts(msgspec.Struct, frozen=True):
     acknowledged: int
     in_log: int
     extra: int
-    """Receipts in the log beyond one for each acknowledged delivery."""
+    """Receipts in the log beyond one for each acknowledged delivery; a batch is one."""
 
 
 class StartedRun(msgspec.Struct, frozen=True):
@@ -63,9 +69,10 @@ async def receipts(database: Database, acknowledged: Mapping[UUID, bytes]) -> Re
     found: dict[UUID, list[bytes]] = {}
     for id, codec, body in await database.fetch(_RECEIPTS, list(acknowledged)):
         found.setdefault(id, []).append(unpack(codec, body))
-    total = await database.fetchval("SELECT count(*) FROM event WHERE type = 'delivery.received'")
+    others = await database.fetchval(_OTHERS, list(acknowledged))
     same = sum(found.get(id) == [body] for id, body in acknowledged.items())
-    return Receipts(len(acknowledged), same, total - len(found))
+    twice = sum(len(bodies) - 1 for bodies in found.values())
+    return Receipts(len(acknowledged), same, others + twice)
 
 
 async def history(database: Database) -> History:

@@ -61,6 +61,11 @@ def derived_id(parent: UUID, *names: str) -> UUID:
     return UUID(int=value & _KEEP | _VERSION_7 | _VARIANT)
 
 
+def item_ids(batch: UUID, count: int) -> list[UUID]:
+    """The ids of a batch's items, in their order: known to whoever knows the batch's."""
+    return [derived_id(batch, str(index)) for index in range(count)]
+
+
 def dedup_key(*parts: bytes) -> bytes:
     """16 bytes that stand for the parts (BLAKE2b-128, each part preceded by its length so that joins differ)."""
     digest = hashlib.blake2b(digest_size=16)

@@ -1,4 +1,5 @@
-"""Reading the log: a stream in its order, histories, and lists for people.
+"""Reading the log: a stream in its order, what is still to be done for it, and the heads of runs. Lists of deliveries
+are in `events.lists`.
 
 Lists page by id: ids are UUIDv7, so that newest first is id descending, and the last id seen is the cursor.
 """
@@ -48,18 +49,6 @@ def _event(row: asyncpg.Record) -> Event:
         headers=row["headers"],
         body=None if row["body"] is None else unpack(row["codec"], row["body"]),
     )
-
-
-class DeliverySummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the list of deliveries. `state`: waiting, routed, unwanted (no workflow took it) or parked."""
-
-    id: UUID
-    received_at: float
-    source: str | None
-    type: str
-    size: int
-    runs: int
-    state: str
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,60 +105,6 @@ async def open_work(database: Database, stream_id: UUID) -> list[OpenWork]:
         )
         for row in rows
     ]
-
-
-async def deliveries(database: Database, *, limit: int = 20, before: UUID | None = None) -> list[DeliverySummary]:
-    """The newest deliveries first."""
-    received, later = tables.event, tables.event.alias("later")
-    outcome = (
-        select(func.max(later.c.type))  # delivery.routed > delivery.parked: a replay that was routed counts
-        .where(
-            later.c.stream_id == received.c.stream_id,
-            later.c.type.in_(["delivery.routed", "delivery.parked"]),
-        )
-        .scalar_subquery()
-    )
-    runs = (
-        select(func.count())
-        .select_from(tables.run)
-        .where(tables.run.c.delivery_id == received.c.stream_id)
-        .scalar_subquery()
-    )
-    query = (
-        select(
-            received.c.stream_id,
-            received.c.recorded_at,
-            tables.source.c.slug,
-            received.c.metadata["event_type"].astext.label("event_type"),
-            func.coalesce(received.c.metadata["size"].as_integer(), func.octet_length(received.c.body)).label("size"),
-            runs.label("runs"),
-            outcome.label("outcome"),
-        )
-        .select_from(received.outerjoin(tables.source, tables.source.c.id == received.c.source_id))
-        .where(received.c.type == "delivery.received", received.c.version == 0)
-    )
-    return [
-        DeliverySummary(
-            id=row.stream_id,
-            received_at=row.recorded_at.timestamp(),
-            source=row.slug,
-            type=row.event_type or "",
-            size=row.size or 0,
-            runs=row.runs,
-            state=_state(row.outcome, row.runs),
-        )
-        for row in await _page(database, query, received.c.stream_id, limit, before)
-    ]
-
-
-def _state(outcome: str | None, runs: int) -> str:
-    match outcome:
-        case None:
-            return "waiting"
-        case "delivery.parked":
-            return "parked"
-        case _:
-            return "routed" if runs else "unwanted"
 
 
 async def runs(

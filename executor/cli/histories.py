@@ -13,28 +13,39 @@ from uuid import UUID
 
 import msgspec
 
-from events import log
+from events import lists, log
 from events.database import Database
 from events.headers import decode_headers
+from events.lists import DeliveryState, DeliverySummary
 from events.log import OpenWork, RunSummary
 from events.types import Event
 
+SEEN_BEFORE = "seen before"
+"""In place of the state of a batch's item that had come in another delivery."""
+
 
 class DeliveryHistory(msgspec.Struct, frozen=True):
-    """A delivery: its receipt, what came after, its runs (oldest first), what is still to be done."""
+    """A delivery: its receipt, what came after, its runs (oldest first), what is still to be done; of a batch, what
+    became of each item, None where it had come before.
+    """
 
     receipt: Event
     later: list[Event]
     runs: list[RunSummary]
     work: list[OpenWork]
+    items: list[DeliverySummary | None] = []
 
     @property
-    def state(self) -> str:
-        """waiting, routed, unwanted or parked; as `events.log.DeliverySummary` has it."""
+    def state(self) -> DeliveryState:
+        """As `events.lists.DeliverySummary` has it."""
         types = {event.type for event in self.later}
+        if "items" in self.receipt.metadata:
+            return DeliveryState.BATCH
+        if "handshake" in self.receipt.metadata:
+            return DeliveryState.HANDSHAKE
         if "delivery.routed" in types:
-            return "routed" if self.runs else "unwanted"
-        return "parked" if "delivery.parked" in types else "waiting"
+            return DeliveryState.ROUTED if self.runs else DeliveryState.UNWANTED
+        return DeliveryState.PARKED if "delivery.parked" in types else DeliveryState.WAITING
 
 
 class RunHistory(msgspec.Struct, frozen=True):
@@ -51,7 +62,8 @@ async def delivery_history(database: Database, id: UUID) -> DeliveryHistory | No
     if not events or events[0].type != "delivery.received":
         return None
     runs = await log.runs(database, limit=1000, delivery_id=id)
-    return DeliveryHistory(events[0], events[1:], runs[::-1], await log.open_work(database, id))
+    items = await lists.items(database, id, events[0].metadata.get("items", 0))
+    return DeliveryHistory(events[0], events[1:], runs[::-1], await log.open_work(database, id), items)
 
 
 async def run_history(database: Database, id: UUID) -> RunHistory | None:
@@ -81,11 +93,19 @@ def delivery_document(history: DeliveryHistory, *, headers: bool, body: bool) ->
         "runs": history.runs,
         "work": history.work,
     }
+    if history.state is DeliveryState.BATCH:
+        document["items"] = [_item(index, item) for index, item in enumerate(history.items)]
     if headers:
         document["headers"] = decode_headers(receipt.headers)
     if body:
         document["body"] = body_document(receipt.body or b"")
     return document
+
+
+def _item(index: int, item: DeliverySummary | None) -> dict[str, Any]:
+    if item is None:
+        return {"index": index, "id": None, "state": SEEN_BEFORE}
+    return {"index": index, "id": item.id, "type": item.type, "state": item.state, "runs": item.runs}
 
 
 def run_document(history: RunHistory) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import rich_click as click
 
-from events import log
+from events import lists, log
 from events.database import Database
 from events.errors import NotFound
+from events.lists import DeliveryState
 from executor.cli import histories, listings
 from executor.cli.common import Id, operator, print_json, settings_of
 
@@ -29,17 +30,36 @@ _json = click.option("--json", "as_json", is_flag=True, help="As JSON, with stab
 
 @click.command()
 @click.argument("id", required=False, type=Id())
+@click.option("--state", type=click.Choice([state.value for state in DeliveryState]), help="Only those in this state.")
+@click.option("--source", metavar="SLUG", help="Only those of this source.")
+@click.option("--type", metavar="TYPE", help="Only those of this type; * stands for anything.")
 @_limit
 @_before
 @click.option("--headers", is_flag=True, help="With the headers of the request (credentials are not kept).")
 @click.option("--body", is_flag=True, help="With the body of the request.")
 @_json
-def events(*, id: UUID | None, limit: int, before: UUID | None, headers: bool, body: bool, as_json: bool) -> None:
-    """List the newest deliveries, or show all that happened to one."""
+def events(
+    *,
+    id: UUID | None,
+    state: str | None,
+    source: str | None,
+    type: str | None,
+    limit: int,
+    before: UUID | None,
+    headers: bool,
+    body: bool,
+    as_json: bool,
+) -> None:
+    """List the newest deliveries, or show all that happened to one.
+
+    A batch is listed, and so is each of its items.
+    """
 
     async def show(database: Database) -> None:
         if id is None:
-            listings.show_deliveries(await log.deliveries(database, limit=limit, before=before), as_json)
+            wanted = DeliveryState(state) if state is not None else None
+            found = await lists.deliveries(database, limit=limit, before=before, state=wanted, source=source, type=type)
+            listings.show_deliveries(found, as_json)
             return
         history = await histories.delivery_history(database, id)
         if history is None:

@@ -13,13 +13,16 @@ import msgspec
 import rich_click as click
 
 from events.headers import decode_headers
-from events.log import DeliverySummary, OpenWork, RunSummary
+from events.lists import DeliveryState, DeliverySummary
+from events.log import OpenWork, RunSummary
 from events.types import Event
 from executor.cli.common import exact, moment, print_json, size, span, table
-from executor.cli.histories import DeliveryHistory, RunHistory, data_of
+from executor.cli.histories import SEEN_BEFORE, DeliveryHistory, RunHistory, data_of
 
 SHORT = 100
 """Characters of an output or an error in a history."""
+MOST_SHOWN = 100
+"""Items of a batch in a history; `--json` has all."""
 
 
 def show_deliveries(found: Sequence[DeliverySummary], as_json: bool) -> None:
@@ -29,7 +32,7 @@ def show_deliveries(found: Sequence[DeliverySummary], as_json: bool) -> None:
             moment(one.received_at),
             one.id,
             one.source or "-",
-            one.type or "-",
+            f"{one.items} items" if one.state is DeliveryState.BATCH else one.type or "-",
             size(one.size),
             one.runs,
             one.state,
@@ -77,6 +80,7 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
         ("source", facts.get("source")),
         ("type", facts.get("event_type")),
         ("delivery id", facts.get("delivery_id")),
+        ("item", f"{facts['index']} of batch {facts['batch']}" if "batch" in facts else None),
         ("received", exact(receipt.recorded_at)),
         (
             "request",
@@ -86,7 +90,8 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
         ("trace", facts.get("traceparent")),
     )
     known = {str(run.id): run for run in history.runs}
-    lines += ["", "history", "   +0.000 s  received"]
+    greeting = f", a handshake ({facts['handshake']}), and answered" if "handshake" in facts else ""
+    lines += ["", "history", f"   +0.000 s  received{greeting}"]
     for event in history.later:
         said = data_of(event)
         lines.append(f"  {_after(receipt, event)}  {_delivery_event(event, said)}")
@@ -95,6 +100,9 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
             f"              passed over: {one['workflow']}: {shortened(one['reason'])}"
             for one in said.get("passed_over", ())
         ]
+    if history.state is DeliveryState.UNWANTED:
+        lines += ["", f"to have it taken: apply a workflow that wants it, then headrace replay {receipt.stream_id}"]
+    lines += _items(history.items)
     lines += _work(history.work)
     if headers:
         lines += [
@@ -107,6 +115,23 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
     return "\n".join(lines)
 
 
+def _items(items: Sequence[DeliverySummary | None]) -> list[str]:
+    if not items:
+        return []
+    rows = [
+        (str(index), "-", SEEN_BEFORE, "-") if item is None else (str(index), item.id, item.state, item.type or "-")
+        for index, item in enumerate(items[:MOST_SHOWN])
+    ]
+    more = len(items) - len(rows)
+    repeated = sum(item is None for item in items)
+    return [
+        "",
+        f"items: {len(items):,}" + (f", {repeated:,} of them {SEEN_BEFORE}" if repeated else ""),
+        *(f"  {line}" for line in table(["ITEM", "ID", "STATE", "TYPE"], rows).splitlines()),
+        *([f"  … and {more:,} more; --json has them all"] if more else []),
+    ]
+
+
 def _delivery_event(event: Event, said: dict[str, Any]) -> str:
     match event.type:
         case "delivery.routed":
@@ -114,6 +139,7 @@ def _delivery_event(event: Event, said: dict[str, Any]) -> str:
             return f"routed to {count} run{'s' * (count != 1)}" if count else "routed: no workflow wants it"
         case "delivery.replayed":
             what = f" for run {said['run_id']}" if said.get("run_id") else ""
+            what = f" for {said['items']:,} items" if said.get("items") else what
             why = f": {shortened(said['reason'])}" if said.get("reason") else ""
             return f"replay asked for by {said.get('actor')}{what}{why} (replay {said.get('replay_id')})"
         case "delivery.parked":

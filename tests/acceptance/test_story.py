@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import redis.asyncio as redis
 
-from events import log
+from events import lists, log
 from events.replay import Replay, outcome, replay
 from tests.system import System, chain, until
 
@@ -128,7 +128,7 @@ async def test_what_nobody_wanted_says_so_and_can_be_replayed_to_one_that_does(s
     system.worker("high_priority")
     id = await system.deliver(b'{"n": 1}')
     await system.until_quiet()
-    (line,) = await log.deliveries(system.database)
+    (line,) = await lists.deliveries(system.database)
     assert (line.id, line.state, line.runs) == (id, "unwanted", 0)
     routed = json.loads((await log.stream(system.database, id))[1].body or b"")
     assert "wanted" in routed["passed_over"][0]["reason"]

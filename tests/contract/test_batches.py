@@ -15,34 +15,15 @@ from events import log
 from events.database import Database
 from events.deliveries import DeliveryWriter, delivery_journal, size_of
 from events.errors import BadRow, Unavailable
-from events.ids import dedup_key, derived_id, uuid7
+from events.ids import uuid7
 from events.types import Accepted, Appended, Duplicate, Receipt
 from tests.contract.conftest import Open
-from tests.rows import receipt
+from tests.rows import batch, nonced, receipt
 from tests.system import until
 
 pytestmark = pytest.mark.anyio
 
 _numbers = itertools.count()
-
-
-def nonced(nonce: str, key: str | None = None) -> Receipt:
-    return msgspec.structs.replace(receipt(key), nonce=dedup_key(b"nonce", nonce.encode()))
-
-
-def batch(*items: str, key: str | None = None, nonce: str | None = None) -> Receipt:
-    """A batch whose items have these keys; an item's body tells its key."""
-    parent = receipt(key) if nonce is None else nonced(nonce, key)
-    return msgspec.structs.replace(
-        parent,
-        routed=False,
-        items=tuple(
-            msgspec.structs.replace(
-                receipt(name, body=name.encode()), stream_id=derived_id(parent.stream_id, str(index))
-            )
-            for index, name in enumerate(items)
-        ),
-    )
 
 
 async def count(operator: Database, table: str = "event") -> int:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from events.ids import item_ids
+from events.lists import DeliveryState, DeliverySummary
 from events.log import OpenWork, RunSummary
 from events.types import Event
 from executor.cli.common import size, span, table
 from executor.cli.histories import DeliveryHistory, RunHistory, body_document, delivery_document
-from executor.cli.listings import SHORT, delivery_text, printable, run_text, shortened
+from executor.cli.listings import (
+    MOST_SHOWN,
+    SHORT,
+    delivery_text,
+    printable,
+    run_text,
+    shortened,
+    show_deliveries,
+)
 
 DELIVERY, RUN, REPLAY = (UUID(int=0x019A_0000_0000_7000_8000_0000_0000_0000 + n) for n in range(3))
 
@@ -83,6 +94,85 @@ def test_the_history_of_a_delivery_tells_all() -> None:
     ):
         assert part in text
     assert "\x1b" not in text
+
+
+def _received(
+    facts: dict[str, Any], *later: Event, items: list[DeliverySummary | None] | None = None
+) -> DeliveryHistory:
+    receipt = Event(stream_id=DELIVERY, version=0, type="delivery.received", recorded_at=1000.0, metadata=facts)
+    return DeliveryHistory(receipt, list(later), [], [], items or [])
+
+
+def _summary(index: int, state: DeliveryState, *, items: int = 0) -> DeliverySummary:
+    id = item_ids(DELIVERY, index + 1)[index]
+    return DeliverySummary(
+        id=id, received_at=1000.0, source="s", type="open", size=10, runs=0, state=state, items=items
+    )
+
+
+def test_what_no_workflow_wanted_says_so_and_what_to_do() -> None:
+    passed = [{"workflow": "bill", "reason": "if was false: event.body.n > 1"}]
+    said = {"item": str(DELIVERY), "runs": [], "passed_over": passed}
+    text = delivery_text(_received({}, _event(DELIVERY, 1, "delivery.routed", 1001.0, said)), headers=False, body=False)
+    assert text.startswith(f"delivery {DELIVERY}: unwanted\n")
+    assert "routed: no workflow wants it" in text
+    assert "passed over: bill: if was false: event.body.n > 1" in text
+    assert text.endswith(f"apply a workflow that wants it, then headrace replay {DELIVERY}")
+    assert "headrace replay" not in delivery_text(_delivery(), headers=False, body=False)
+    assert "headrace replay" not in delivery_text(_received({}), headers=False, body=False)
+
+
+def test_the_history_of_a_batch_lists_its_items() -> None:
+    items = [_summary(0, DeliveryState.ROUTED), None, _summary(2, DeliveryState.UNWANTED)]
+    replayed = _event(DELIVERY, 1, "delivery.replayed", 1001.0, {"actor": "ann", "replay_id": str(REPLAY), "items": 2})
+    history = _received({"items": 3}, replayed, items=items)
+    text = delivery_text(history, headers=False, body=False)
+    assert text.startswith(f"delivery {DELIVERY}: batch\n")
+    assert "replay asked for by ann for 2 items" in text
+    first, _, third = item_ids(DELIVERY, 3)
+    listed = text.partition("items: 3, 1 of them seen before\n")[2].splitlines()
+    assert [line.split() for line in listed] == [
+        ["ITEM", "ID", "STATE", "TYPE"],
+        ["0", str(first), "routed", "open"],
+        ["1", "-", "seen", "before", "-"],
+        ["2", str(third), "unwanted", "open"],
+    ]
+    assert delivery_document(history, headers=False, body=False)["items"] == [
+        {"index": 0, "id": first, "type": "open", "state": "routed", "runs": 0},
+        {"index": 1, "id": None, "state": "seen before"},
+        {"index": 2, "id": third, "type": "open", "state": "unwanted", "runs": 0},
+    ]
+
+
+def test_a_large_batch_is_cut_and_says_so() -> None:
+    text = delivery_text(_received({"items": 5000}, items=[None] * 5000), headers=False, body=False)
+    assert "items: 5,000, 5,000 of them seen before" in text
+    assert f"… and {5000 - MOST_SHOWN:,} more; --json has them all" in text
+
+
+def test_an_item_names_its_batch() -> None:
+    text = delivery_text(_received({"batch": str(RUN), "index": 7}), headers=False, body=False)
+    assert f"item         7 of batch {RUN}" in text
+    assert text.startswith(f"delivery {DELIVERY}: waiting\n")
+
+
+def test_a_handshake_says_what_it_was() -> None:
+    history = _received({"handshake": "slack.url_verification"})
+    text = delivery_text(history, headers=False, body=False)
+    assert text.startswith(f"delivery {DELIVERY}: handshake\n")
+    assert "received, a handshake (slack.url_verification), and answered" in text
+    assert delivery_document(history, headers=False, body=False)["state"] == "handshake"
+
+
+def test_a_list_shows_states_and_how_many_items_came(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [_summary(0, DeliveryState.BATCH, items=12), _summary(1, DeliveryState.HANDSHAKE)]
+    show_deliveries(found, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[-5:] == ["items", "10", "B", "0", "batch"]
+    assert "12 items" in lines[1]
+    assert lines[2].split()[-4:] == ["10", "B", "0", "handshake"]
+    show_deliveries(found, as_json=True)
+    assert '"state":"batch"' in capsys.readouterr().out
 
 
 def test_headers_and_body_are_in_the_document_only_when_asked_for() -> None:
