@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -25,9 +26,15 @@ from events.secretbox import SecretBox
 from events.settings import Settings
 from events.telemetry import Span, Telemetry
 from events.types import DELIVERY_QUEUE, Receipt
+from ingest.bodies import Bodies
 from ingest.catalogue import Catalogue
+from ingest.certificates import Certificates
+from ingest.compiled import compile_source
 from ingest.keeper import Keeper, keeper_of
+from ingest.peers import Peers
 from ingest.readiness import Full, NotReady, Ready, Spooling
+from ingest.rejections import Rejections
+from ingest.room import Room
 from ingest.routes import Door
 from ingest.spool import Spool
 
@@ -55,15 +62,27 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
             doorbell.ring(DELIVERY_QUEUE, span.traceparent)
 
     keeper = keeper_of(database, spool, max_waiting=settings.append_queue, committed=ring)
-    catalogue = Catalogue(database, SecretBox(settings.secret_key) if settings.secret_key else None, spool)
+    box = SecretBox(settings.secret_key) if settings.secret_key else None
+    certificates = Certificates()
+    compiled = partial(compile_source, public_url=settings.public_url, certificates=certificates)
+    catalogue = Catalogue(database, box, spool, compiled)
+    rejections = Rejections(
+        database,
+        box,
+        settings.rejected_per_hour,
+        settings.rejected_bytes_per_hour,
+        retention=settings.rejected_retention,
+    )
+    room = Room(settings.body_memory, settings.body_limit)
     door = Door(
         catalogue=catalogue,
         keeper=keeper,
+        bodies=Bodies(room, limit=settings.body_limit, timeout=settings.body_timeout),
+        rejections=rejections,
+        certificates=certificates,
+        peers=Peers(settings.trusted_proxies),
         clock=database.clock,
         telemetry=telemetry,
-        body_limit=settings.body_limit,
-        body_memory=settings.body_memory,
-        body_timeout=settings.body_timeout,
     )
 
     @contextlib.asynccontextmanager
@@ -75,6 +94,8 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
             yield
         finally:
             opening.cancel()
+            await rejections.drain()
+            await certificates.close()
             await keeper.close()
             await database.close()
             await asyncio.to_thread(doorbell.close)

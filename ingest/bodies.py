@@ -8,7 +8,8 @@ What it promises:
 - A sender that is refused in the midst of sending is listened to for a moment, so that it gets to read why.
 - A body is joined once; its memory is never held twice.
 
-The usual body comes as one message and costs no timer: one look a second finds those who are late.
+The usual body is one message that is here already, and costs nothing but its place. What has to be waited for costs no
+timer either: one look a second finds those who are late.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from ingest.room import SMALL, Crowded, Room
@@ -37,7 +38,8 @@ HURRY_PACE = 1_000_000
 LOOK = 1.0
 """Seconds between two looks for senders who are late."""
 
-Receive = Callable[[], Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 
 
 class TooLarge(Exception):
@@ -55,15 +57,39 @@ class Gone(Exception):
 class _Reading:
     """A body that is being read."""
 
-    __slots__ = ("cancelling", "late", "more", "received", "reserved", "since")
+    __slots__ = ("late", "more", "received", "reserved", "since")
 
-    def __init__(self, since: float, cancelling: int) -> None:
+    def __init__(self, since: float) -> None:
         self.since = since  # infinite while it waits for room: its sender is not to blame
-        self.cancelling = cancelling
         self.received = 0
         self.reserved = 0
         self.more = True
         self.late = False
+
+
+class _Begun:
+    """An awaitable whose first step was taken: `steps` go on when what they wait for, `step`, is there."""
+
+    def __init__(self, steps: Generator[Any, Any, Message], step: object) -> None:
+        self._steps = steps
+        self._step = step
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        step = self._step
+        try:
+            while True:
+                try:
+                    answer = yield step
+                except BaseException as error:
+                    step = self._steps.throw(error)
+                else:
+                    step = self._steps.send(answer)
+        except StopIteration as done:
+            return done.value
+
+
+async def _at_hand(message: Message) -> Message:
+    return message
 
 
 class Bodies:
@@ -94,27 +120,37 @@ class Bodies:
         Raises:
             TooLarge, Slow, Gone, Crowded: see there; nothing is held then.
         """
-        announced = _announced(content_length)
+        announced = 0 if content_length is None else _announced(content_length)
         if announced > self.limit:
             await linger(receive)
             raise TooLarge
+        if announced > SMALL:
+            return await self._watched(None, announced, receive)
+        steps = receive().__await__()
+        try:
+            step = next(steps)
+        except StopIteration as done:  # it was here already, so nobody has to watch
+            message = done.value
+        else:
+            return await self._watched(_Begun(steps, step), announced, receive)
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            body: bytes = message.get("body", b"")
+            if len(body) <= SMALL:
+                self.room.take(len(body))
+                return body
+        return await self._watched(_at_hand(message), announced, receive)
+
+    async def _watched(self, first: Awaitable[Message] | None, announced: int, receive: Receive) -> bytes:
+        """Reads a body that may take its time. `first`: what gives its first message, where that was asked for."""
         task = asyncio.current_task()
         assert task is not None  # a coroutine that awaits is in one
-        reading = self._reading[task] = _Reading(self._clock(), task.cancelling())
+        reading = self._reading[task] = _Reading(self._clock())
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_again)
         try:
-            if announced <= SMALL:
-                message = await receive()
-                if message["type"] == "http.request" and not message.get("more_body", False):
-                    reading.more = False
-                    body: bytes = message.get("body", b"")
-                    if len(body) <= SMALL:
-                        self.room.take(len(body))
-                        return body
-                return await self._in_pieces(message, receive, reading)
-            await self._reserve(announced, reading)
-            return await self._in_pieces(await receive(), receive, reading)
+            if announced > SMALL:
+                await self._reserve(announced, reading)
+            return await self._in_pieces(await (first or receive()), receive, reading)
         except (TooLarge, Crowded):
             self._give_back(reading)
             if reading.more:
@@ -123,13 +159,13 @@ class Bodies:
             raise
         except BaseException as error:
             self._give_back(reading)
-            if reading.late and isinstance(error, asyncio.CancelledError) and task.uncancel() <= reading.cancelling:
+            if reading.late and isinstance(error, asyncio.CancelledError) and not task.uncancel():
                 raise Slow from None
             raise
         finally:
             del self._reading[task]
 
-    async def _in_pieces(self, message: dict[str, Any], receive: Receive, reading: _Reading) -> bytes:
+    async def _in_pieces(self, message: Message, receive: Receive, reading: _Reading) -> bytes:
         whole = io.BytesIO()  # grows in place, and hands its bytes over without a copy
         while message["type"] == "http.request":
             piece = message.get("body", b"")
@@ -200,9 +236,9 @@ class Bodies:
         return allowed
 
 
-def _announced(content_length: bytes | None) -> int:
+def _announced(content_length: bytes) -> int:
     """The length that a sender announces, 0 where it does not. Of more than 18 digits, only absurd."""
-    if content_length is None or not content_length.isdigit():
+    if not content_length.isdigit():
         return 0
     return int(content_length) if len(content_length) <= 18 else sys.maxsize
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -19,8 +20,10 @@ from events.database import Database
 from events.definitions import SourceRow
 from events.errors import ConfigError, HeadraceError, Unavailable
 from events.secretbox import SecretBox
+from ingest.compiled import CompiledSource, compile_source
+from ingest.definition import SourceDefinition
+from ingest.rates import Bucket, Buckets
 from ingest.remembered import Memory, recall_sources, remember_sources
-from ingest.sources import CompiledSource, SourceDefinition, compile_source
 
 POLL = 1.0
 """Seconds between two looks at the epoch."""
@@ -40,6 +43,8 @@ class Source(msgspec.Struct, frozen=True):
     slug: str
     compiled: CompiledSource
     fault: str | None = None
+    bucket: Bucket | None = None
+    """How often it may be used; None: as often as anybody likes."""
 
 
 class Catalogue:
@@ -49,9 +54,18 @@ class Catalogue:
         secrets: opens the sealed secrets; None when no key is configured: sources with secrets then refuse
         everything.
         memory: keeps the sources for a start without PostgreSQL.
+        compile: makes a source ready for requests, as `compile_source` does.
     """
 
-    def __init__(self, database: Database, secrets: SecretBox | None, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        secrets: SecretBox | None,
+        memory: Memory | None = None,
+        compile: Callable[[SourceDefinition, list[bytes]], CompiledSource] = compile_source,
+    ) -> None:
+        self._compiled = compile
+        self._buckets = Buckets()
         self._database = database
         self._secrets = secrets
         self._memory = memory
@@ -109,6 +123,7 @@ class Catalogue:
         if epoch != self._epoch:
             rows = await definitions.sources(self._database)
             self._sources = {row.slug: self._compile(row) for row in rows}
+            self._buckets.keep([row.id for row in rows])
             self._epoch = epoch
             self._unkept = rows
 
@@ -140,4 +155,6 @@ class Catalogue:
         except (msgspec.ValidationError, HeadraceError) as error:
             fault = str(error)
             _log.error("source.unusable", source=row.slug, error=fault)
-        return Source(row.id, row.workspace_id, row.slug, compile_source(definition, opened), fault)
+        rate = definition.rate
+        bucket = self._buckets.get(row.id, rate.limit, rate.per, rate.burst) if rate is not None else None
+        return Source(row.id, row.workspace_id, row.slug, self._compiled(definition, opened), fault, bucket)

@@ -36,12 +36,12 @@ DEAF = 1 << 20
 """Bytes that a peer may still send, unheard, after it was hung up on."""
 
 _CLOSE = (b"connection", b"close")
-_MALFORMED = problem(400, "request", "expected an HTTP/1.1 request, got something else", [_CLOSE])
-_HEADERS = problem(431, "headers", "the headers are larger, or more, than this service accepts", [_CLOSE])
+_MALFORMED = problem(400, "request", "expected an HTTP/1.1 request, got something else", _CLOSE)
+_HEADERS = problem(431, "headers", "the headers are larger, or more, than this service accepts", _CLOSE)
 _CROWDED = problem(
-    503, "load", "not stored: there is no room for it now; send it again", [_CLOSE, (b"retry-after", b"2")]
+    503, "load", "not stored: there is no room for it now; send it again", _CLOSE, (b"retry-after", b"2")
 )
-_STOPPING = problem(503, "load", "not stored: this process is ending; send it again", [_CLOSE, (b"retry-after", b"2")])
+_STOPPING = problem(503, "load", "not stored: this process is ending; send it again", _CLOSE, (b"retry-after", b"2"))
 
 _BETWEEN, _IN_HEADERS, _IN_BODY = range(3)
 

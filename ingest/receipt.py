@@ -1,8 +1,7 @@
-"""What is kept of a request beside its body: facts as JSON, headers as they came, minus what must not be
-kept.
+"""From an authentic request to what is kept of it: one receipt, and one for each logical event of a batch.
 
-Credentials are not stored: the values of headers that carry them are replaced. Signatures are kept, so that a
-delivery can be verified again.
+Promises: pure; the exact bytes are kept as the body. Credentials are not stored: the values of headers and query
+parameters that carry them are replaced. Signatures are kept, so that a delivery can be verified again.
 """
 
 from __future__ import annotations
@@ -13,8 +12,12 @@ from collections.abc import Mapping
 import msgspec
 
 from events.headers import encode_headers
+from events.ids import dedup_key, derived_id, uuid7
+from events.types import Receipt
+from ingest.catalogue import Source
+from ingest.compiled import Credentials
 from ingest.identity import Identity
-from ingest.verify.schemes import Incoming
+from ingest.verify.base import Incoming, Verified
 
 REDACTED = b"[redacted]"
 _CREDENTIALS = frozenset(
@@ -27,14 +30,109 @@ _CREDENTIALS = frozenset(
         b"x-telegram-bot-api-secret-token",
     )
 )
-_SECRET_QUERY = re.compile(rb"(?i)((?:^|&)(?:access_token|api_key|apikey|key|secret|token)=)[^&]*")
+_SECRET_NAMES = frozenset((b"access_token", b"api_key", b"apikey", b"key", b"secret", b"token", b"hub.verify_token"))
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _ENCODER = msgspec.json.Encoder()
+_JSON = {"content_type": "application/json"}
 
 
-def redacted(raw: list[tuple[bytes, bytes]]) -> bytes:
+class Arrival(msgspec.Struct, frozen=True):
+    """A request on its way through the door.
+
+    Args:
+        incoming: as it came. `plain`: the same with its body decoded; the very same where nothing was encoded.
+        raw: ASGI's header list.
+        now: Unix seconds by the database's clock.
+        traceparent: of the span that receives it.
+    """
+
+    source: Source
+    incoming: Incoming
+    plain: Incoming
+    raw: list[tuple[bytes, bytes]]
+    now: float
+    traceparent: str | None
+
+
+def receipt_of(arrival: Arrival, verified: Verified, **more: object) -> Receipt:
+    """The receipt of a verified delivery, with its items if it is a batch.
+
+    Args:
+        more: facts for the metadata, for example who admitted it.
+    """
+    source, compiled = arrival.source, arrival.source.compiled
+    bodies = compiled.split(arrival.plain.body) if compiled.split is not None else None
+    if bodies is not None:
+        return _batch(arrival, verified, bodies, more)
+    identity = compiled.identify(arrival.plain)
+    return Receipt(
+        stream_id=uuid7(arrival.now),
+        workspace_id=source.workspace_id,
+        source_id=source.id,
+        key=identity.key,
+        metadata=_metadata(arrival, identity, verified, **more),
+        headers=redacted(arrival.raw, compiled.credentials),
+        body=arrival.incoming.body,
+        nonce=verified.nonce,
+    )
+
+
+def _batch(arrival: Arrival, verified: Verified, bodies: list[bytes], more: dict[str, object]) -> Receipt:
+    source, compiled = arrival.source, arrival.source.compiled
+    id = uuid7(arrival.now)
+    whole = compiled.identify_whole(arrival.plain)
+    facts = _facts(arrival, verified) | _JSON | {"batch": id} | more
+    items = []
+    for index, body in enumerate(bodies):
+        identity = compiled.identify(msgspec.structs.replace(arrival.plain, body=body))
+        key = identity.key
+        if identity.delivery_id is None:  # equal events without ids in one batch are several, as the sender says
+            key = dedup_key(b"item", whole.key, b"%d" % index)
+        named = _named(identity) | {"size": len(body), "index": index}
+        items.append(
+            Receipt(
+                stream_id=derived_id(id, str(index)),
+                workspace_id=source.workspace_id,
+                source_id=source.id,
+                key=key,
+                metadata=_ENCODER.encode(facts | named).decode(),
+                headers=b"",
+                body=body,
+            )
+        )
+    return Receipt(
+        stream_id=id,
+        workspace_id=source.workspace_id,
+        source_id=source.id,
+        key=whole.key,
+        metadata=_metadata(arrival, whole, verified, items=len(items), **more),
+        headers=redacted(arrival.raw, compiled.credentials),
+        body=arrival.incoming.body,
+        nonce=verified.nonce,
+        items=tuple(items),
+        routed=False,
+    )
+
+
+def greeting_receipt(arrival: Arrival, about: str) -> Receipt:
+    """The note of an answered greeting: it makes no work, and each one counts."""
+    source, id = arrival.source, uuid7(arrival.now)
+    return Receipt(
+        stream_id=id,
+        workspace_id=source.workspace_id,
+        source_id=source.id,
+        key=id.bytes,
+        metadata=_metadata(arrival, Identity(id.bytes, None, about), None, handshake=about),
+        headers=redacted(arrival.raw, source.compiled.credentials),
+        body=arrival.incoming.body,
+        routed=False,
+    )
+
+
+def redacted(raw: list[tuple[bytes, bytes]], credentials: Credentials) -> bytes:
     """The header lines as they are kept, credentials replaced."""
-    return encode_headers([(name, REDACTED if name in _CREDENTIALS else value) for name, value in raw])
+    more = credentials.headers
+    return encode_headers([(name, REDACTED if name in _CREDENTIALS or name in more else value) for name, value in raw])
 
 
 def traceparent_of(headers: Mapping[bytes, bytes]) -> str | None:
@@ -43,23 +141,46 @@ def traceparent_of(headers: Mapping[bytes, bytes]) -> str | None:
     return value.decode() if value is not None and _TRACEPARENT.fullmatch(value) else None
 
 
-def metadata_of(source: str, incoming: Incoming, identity: Identity, secret: int, traceparent: str | None) -> str:
+def _metadata(arrival: Arrival, identity: Identity, verified: Verified | None, **more: object) -> str:
     """The facts about a delivery as JSON text: only what is there."""
-    facts: dict[str, object] = {
-        "source": source,
-        "event_type": identity.event_type,
-        "method": incoming.method,
-        "size": len(incoming.body),
-    }
-    if identity.delivery_id is not None:
-        facts["delivery_id"] = identity.delivery_id
-    if incoming.query:
-        facts["query"] = _SECRET_QUERY.sub(rb"\1[redacted]", incoming.query).decode("utf-8", "replace")
-    content_type = incoming.headers.get(b"content-type")
+    facts = _facts(arrival, verified)
+    facts |= _named(identity)
+    facts["size"] = len(arrival.incoming.body)
+    content_type = arrival.incoming.headers.get(b"content-type")
     if content_type is not None:
         facts["content_type"] = content_type.decode("latin-1")
-    if secret >= 0:
-        facts["secret"] = secret
-    if traceparent is not None:
-        facts["traceparent"] = traceparent
+    if arrival.plain is not arrival.incoming:
+        facts["encoding"] = arrival.incoming.headers[b"content-encoding"].decode("latin-1")
+    if more:
+        facts |= more
     return _ENCODER.encode(facts).decode()
+
+
+def _named(identity: Identity) -> dict[str, object]:
+    if identity.delivery_id is None:
+        return {"event_type": identity.event_type}
+    return {"event_type": identity.event_type, "delivery_id": identity.delivery_id}
+
+
+def _facts(arrival: Arrival, verified: Verified | None) -> dict[str, object]:
+    """What a delivery and its items have in common."""
+    source, incoming = arrival.source, arrival.incoming
+    facts: dict[str, object] = {"source": source.slug, "method": incoming.method}
+    if incoming.query:
+        facts["query"] = redacted_query(incoming.query, source.compiled.credentials)
+    if verified is not None and verified.secret >= 0:
+        facts["secret"] = source.compiled.labels[verified.secret]
+    if arrival.traceparent is not None:
+        facts["traceparent"] = arrival.traceparent
+    return facts
+
+
+def redacted_query(query: bytes, credentials: Credentials) -> str:
+    """The query as it is kept, credentials replaced."""
+    parts = []
+    for part in query.split(b"&"):
+        name, equals, value = part.partition(b"=")
+        folded = name.lower()
+        secret = folded in _SECRET_NAMES or folded in credentials.query
+        parts.append(name + equals + (REDACTED if secret else value))
+    return b"&".join(parts).decode("utf-8", "replace")

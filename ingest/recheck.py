@@ -13,16 +13,16 @@ import msgspec
 
 from events.errors import ConfigError
 from events.headers import decode_headers
-from events.ids import uuid7, uuid7_time
+from events.ids import uuid7_time
 from events.rejected import KeptRejection
 from events.secretbox import SecretBox
 from events.types import Receipt
 from ingest.catalogue import Source
-from ingest.handshakes import Keys
-from ingest.providers import PRESETS
-from ingest.receipt import metadata_of
+from ingest.coding import plain_of
+from ingest.receipt import Arrival
+from ingest.receipt import receipt_of as accepted_receipt
 from ingest.rejections import Sealed, sealed_context
-from ingest.verify.base import Incoming, Refused, Site, Verified, headers_of
+from ingest.verify.base import Incoming, Refused, Verified, headers_of
 
 
 def received_at(kept: KeptRejection) -> float:
@@ -30,8 +30,20 @@ def received_at(kept: KeptRejection) -> float:
     return uuid7_time(kept.id)
 
 
-def reopened(kept: KeptRejection, box: SecretBox | None) -> Incoming | Refused:
-    """The request as it came; Refused where that cannot be had any more."""
+class Reopened(msgspec.Struct, frozen=True):
+    """The request as it came, the same with its body decoded, and its headers as a list."""
+
+    incoming: Incoming
+    plain: Incoming
+    raw: list[tuple[bytes, bytes]]
+
+
+def reopened(kept: KeptRejection, box: SecretBox | None, limit: int) -> Reopened | Refused:
+    """The request as it came; Refused where that cannot be had any more.
+
+    Args:
+        limit: bytes that its body may have when it is decoded.
+    """
     facts: dict[str, Any] = kept.metadata
     if kept.sealed is None:
         if facts.get("query"):
@@ -48,30 +60,24 @@ def reopened(kept: KeptRejection, box: SecretBox | None) -> Incoming | Refused:
         except msgspec.MsgspecError:
             return Refused("its sealed part was written by another version")
         query, headers = opened.query, opened.headers
-    return Incoming(
+    incoming = Incoming(
         facts.get("method", "POST"), facts.get("path", ""), query, headers_of(headers), kept.body, facts.get("peer", "")
     )
+    return Reopened(incoming, plain_of(incoming, limit), headers)
 
 
-def no_delivery(source: Source, incoming: Incoming) -> Refused | None:
+def no_delivery(source: Source, plain: Incoming) -> Refused | None:
     """Why an authentic request would not have been a delivery: it only greets. None if it would."""
-    definition = source.compiled.definition
-    preset = PRESETS.get(definition.preset)
-    if preset is None:
-        return None
-    if incoming.method not in (definition.methods or preset.methods):
-        return Refused(
-            f"a {incoming.method} delivers nothing here; if it was a greeting, have the sender send it again"
-        )
-    # Whether it greets does not depend on the keys; the answer, which would, is thrown away.
-    keys = Keys((b"-",), (b"-",), Site(definition.url, definition.options))
-    if preset.handshake is not None and preset.handshake.answer(incoming, keys) is not None:
+    compiled = source.compiled
+    if any(compiled.greet(plain, before=before) is not None for before in (True, False)):
         return Refused("it was a greeting, which is answered at once or not at all: have the sender send it again")
+    if plain.method not in compiled.methods:
+        return Refused(f"a {plain.method} delivers nothing here")
     return None
 
 
 def receipt_of(
-    source: Source, kept: KeptRejection, incoming: Incoming, verified: Verified, *, by: str, now: float
+    source: Source, kept: KeptRejection, request: Reopened, verified: Verified, *, by: str, now: float
 ) -> Receipt:
     """What is appended: as if it had been accepted, and a note of who admitted which refused request.
 
@@ -79,16 +85,5 @@ def receipt_of(
         by: who admits it.
         now: Unix seconds.
     """
-    identity = source.compiled.identify(incoming)
-    facts: dict[str, Any] = msgspec.json.decode(metadata_of(source.slug, incoming, identity, verified.secret, None))
-    facts |= {"rejected": str(kept.id), "admitted_by": by, "received_at": received_at(kept)}
-    return Receipt(
-        stream_id=uuid7(now),
-        workspace_id=kept.workspace_id,
-        source_id=kept.source_id,
-        key=identity.key,
-        metadata=msgspec.json.encode(facts).decode(),
-        headers=kept.headers,
-        body=kept.body,
-        nonce=verified.nonce,
-    )
+    arrival = Arrival(source, request.incoming, request.plain, request.raw, now, None)
+    return accepted_receipt(arrival, verified, rejected=kept.id, admitted_by=by, received_at=received_at(kept))

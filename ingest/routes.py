@@ -1,15 +1,19 @@
-"""`POST /in/{source}`: the one route that third parties know. Read this and you know what ingest does.
+"""`/in/{source}`: the one route that third parties know. Read this and you know what ingest does.
 
-A raw ASGI handler, mounted in the Litestar application: the request's bytes are read once, verified,
-appended, and acknowledged when they are durable. A normal route, which parses and validates on the way, takes
-twice the time.
+A raw ASGI handler, mounted in the Litestar application: the request's bytes are read once, verified, appended, and
+acknowledged when they are durable. A normal route, which parses and validates on the way, takes twice the time.
 
-    404 unknown source    405 not POST    413 too large, while reading    401 not authentic 202 {"id": …,
-    "duplicate": false} once it is in the log    503 + Retry-After whenever it is not certain to be
+    404 unknown source          405 a method that the source does not use     429 more than the source allows
+    408 too slow, 413 too large, while reading                                401 not authentic; kept apart for staff
+    200 a greeting is answered                                                2xx a delivery, once it is durable
+    503 + Retry-After whenever it is not certain to be: the sender comes again
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, assert_never
 
@@ -17,180 +21,205 @@ import structlog
 
 from events import faults
 from events.errors import HeadraceError, Unavailable
-from events.ids import Clock, uuid7
+from events.ids import Clock
 from events.telemetry import Span, Telemetry
-from events.types import Accepted, Appended, Duplicate, Receipt
+from events.types import Appended, Duplicate, Receipt
+from ingest import answers
 from ingest.bodies import Bodies, Gone, Receive, Slow, TooLarge
 from ingest.catalogue import Catalogue, Source
-from ingest.receipt import metadata_of, redacted, traceparent_of
-from ingest.reply import Reply, accepted, problem
-from ingest.room import Crowded, Room
-from ingest.verify.base import Wanted
-from ingest.verify.schemes import Incoming, Refused, Verified, headers_of
+from ingest.certificates import Certificates
+from ingest.coding import Decoder
+from ingest.handshakes import Answer
+from ingest.peers import Peers
+from ingest.rates import Bucket
+from ingest.receipt import Arrival, greeting_receipt, receipt_of, redacted, traceparent_of
+from ingest.rejections import Rejections
+from ingest.reply import Reply
+from ingest.room import Crowded
+from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted, headers_of
 
-RETRY_AFTER = 2
-"""Seconds that a sender is asked to wait after a 503."""
-
-Send = Callable[[dict[str, Any]], Any]
-_log = structlog.get_logger(__name__)
-
-_SPAN = "POST /in/{source}"
-_REQUEST = {"http.request.method": "POST", "http.route": "/in/{source}"}
-_NOT_POST = problem(405, "method", "expected POST", [(b"allow", b"POST")])
-_UNKNOWN = problem(404, "source", "no source has this name; `headrace apply` makes one")
-_TOO_LARGE = problem(
-    413,
-    "body",
-    "the body is larger than this service accepts; nothing was stored",
-    [(b"connection", b"close")],
-)
-_SLOW = problem(
-    408, "body", "the body did not come in time; nothing was stored; send it again", [(b"connection", b"close")]
-)
-_CROWDED = problem(
-    503,
-    "load",
-    "not stored: there is no room for it now; send it again",
-    [(b"retry-after", b"%d" % RETRY_AFTER), (b"connection", b"close")],
-)
-_TRY_AGAIN = problem(
-    503,
-    "log",
-    "not stored: the event log cannot be written now; send it again",
-    [(b"retry-after", b"%d" % RETRY_AFTER)],
-)
+GREETING_WAIT = 1.5
+"""Seconds that an answered greeting waits for the log; senders give us three."""
+GREETINGS = (10, 60.0)
+"""Greetings per source and seconds that are noted in the log: anybody may greet, and must not fill the disk."""
 
 
 class Keeps(Protocol):
-    """What a receipt is given to: the Keeper, or a journal."""
+    """What receipts are given to: the keeper."""
 
     def append(self, receipt: Receipt, /) -> Awaitable[Appended]:
         """Resolves when the receipt is durable; raises HeadraceError."""
 
 
-class Door:
-    """The ASGI application behind `/in`.
+Send = Callable[[dict[str, Any]], Any]
+_log = structlog.get_logger(__name__)
 
-    Args:
-        body_limit, body_memory: bytes, of the largest body and of all together.
-        body_timeout: seconds that a sender may take for a body.
-    """
+
+class Door:
+    """The ASGI application behind `/in`."""
 
     def __init__(
         self,
         *,
         catalogue: Catalogue,
         keeper: Keeps,
+        bodies: Bodies,
+        rejections: Rejections,
+        certificates: Certificates,
+        peers: Peers,
         clock: Clock,
         telemetry: Telemetry,
-        body_limit: int,
-        body_memory: int = 256 << 20,
-        body_timeout: float = 30.0,
     ) -> None:
         self._catalogue = catalogue
         self._keeper = keeper
+        self._bodies = bodies
+        self._decoder = Decoder(bodies.room, bodies.limit)
+        self._rejections = rejections
+        self._certificates = certificates
+        self._peers = peers
         self._clock = clock
         self._telemetry = telemetry
-        self._bodies = Bodies(Room(body_memory, body_limit), limit=body_limit, timeout=body_timeout)
+        self._greetings: dict[int, Bucket] = {}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request."""
         slug = scope["path"].strip("/")  # Litestar has taken the mount off and put slashes around it
+        held = 0
         try:
-            reply = await self._receive(slug, scope, receive)
-        except Gone:
-            return
-        except TooLarge:
-            reply = _TOO_LARGE
-        except Slow:
-            reply = _SLOW
-        except Crowded:
-            reply = _CROWDED
-        except Exception as error:  # whatever keeps it out of the log is no reason to lose it: the sender comes again
-            reply = _not_stored(slug, error)
-        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        await send({"type": "http.response.body", "body": reply.body})
-
-    async def _receive(self, slug: str, scope: dict[str, Any], receive: Receive) -> Reply:
-        source = self._catalogue.known(slug) or await self._catalogue.find(slug)
-        if source is None:
-            return _UNKNOWN
-        if source.fault is not None:
-            raise Unavailable(f"the source cannot be served: {source.fault}")
-        if scope["method"] != "POST":
-            return _NOT_POST
-        raw: list[tuple[bytes, bytes]] = scope["headers"]
-        headers = headers_of(raw)
-        body = await self._bodies.read(receive, headers.get(b"content-length"))
-        try:
-            return await self._verify(slug, source, scope, headers, body)
+            try:
+                source = self._catalogue.known(slug) or await self._catalogue.find(slug)
+                reply = _turned_away(source, scope["method"])
+                if reply is None:
+                    assert source is not None  # or it would have been turned away
+                    raw: list[tuple[bytes, bytes]] = scope["headers"]
+                    headers = headers_of(raw)
+                    body = await self._bodies.read(receive, headers.get(b"content-length"))
+                    held = len(body)
+                    peer = self._peers.of(scope) if source.compiled.wants_peer else ""
+                    incoming = Incoming(scope["method"], scope["path"], scope["query_string"], headers, body, peer)
+                    reply = await self._receive(source, incoming, raw)
+            except Gone:
+                return
+            except TooLarge:
+                reply = answers.TOO_LARGE
+            except Slow:
+                reply = answers.SLOW
+            except Crowded:
+                reply = answers.CROWDED
+            except Exception as error:  # whatever keeps it out of the log is no reason to lose it: it comes again
+                reply = _not_stored(slug, error)
+            await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+            await send({"type": "http.response.body", "body": reply.body})
         finally:
-            self._bodies.room.leave(len(body))
+            self._bodies.room.leave(held)
 
-    async def _verify(self, slug: str, source: Source, scope: dict[str, Any], headers: Any, body: bytes) -> Reply:
-        raw: list[tuple[bytes, bytes]] = scope["headers"]
-        incoming = Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
-        attributes = _REQUEST | {"headrace.source": slug} if self._telemetry.enabled else {}
-        parent = traceparent_of(headers)
-        with self._telemetry.span(_SPAN, kind="server", parent=parent, attributes=attributes) as span:
-            reply = await self._store(source, incoming, raw, span)
+    async def _receive(self, source: Source, incoming: Incoming, raw: list[tuple[bytes, bytes]]) -> Reply:
+        """A request whose body is here."""
+        traced = self._telemetry.enabled
+        attributes = {"http.request.method": incoming.method, "http.route": "/in/{source}"} if traced else {}
+        with self._telemetry.span(
+            f"{incoming.method} /in/{{source}}" if traced else "",
+            kind="server",
+            parent=traceparent_of(incoming.headers),
+            attributes=attributes | {"headrace.source": source.slug} if traced else attributes,
+        ) as span:
+            async with self._decoder.decoded(incoming) as plain:
+                arrival = Arrival(source, incoming, plain, raw, self._clock.now(), span.traceparent)
+                reply = await self._admit(arrival, span)
             span.set("http.response.status_code", reply.status)
             return reply
 
-    async def _store(self, source: Source, incoming: Incoming, raw: list[tuple[bytes, bytes]], span: Span) -> Reply:
-        match source.compiled.verify(incoming, self._clock.now()):
+    async def _admit(self, arrival: Arrival, span: Span) -> Reply:
+        compiled = arrival.source.compiled
+        if (answer := compiled.greet(arrival.plain, before=True)) is not None:
+            return await self._greet(arrival, answer)
+        if arrival.plain.method not in compiled.methods:
+            return answers.method_not_allowed(compiled.allow)
+        match await self._verify(arrival):
             case Refused(reason):
                 span.set("headrace.refused", reason)
-                _log.info("delivery.refused", source=source.slug, reason=reason)
-                return problem(401, "signature", reason)
-            case Verified(secret):
-                receipt = self._receipt(source, incoming, raw, secret, span.traceparent)
-                try:
-                    appended = await self._append(receipt, span.traceparent)
-                except HeadraceError as error:
-                    span.fail(type(error).__name__)
-                    return _not_stored(source.slug, error)
-                if self._telemetry.enabled:
-                    _describe(appended, span)
-                return self._acknowledge(appended)
+                return await self._refuse(arrival, reason)
+            case Verified() as verified:
+                if (answer := compiled.greet(arrival.plain, before=False)) is not None:
+                    return await self._greet(arrival, answer)
+                return await self._store(arrival, verified, span)
             case Wanted(url):
-                raise Unavailable(f"the certificate at {url} is not known here")
+                raise Unavailable(f"the certificate at {url} cannot be had now")
             case impossible:
                 assert_never(impossible)
 
-    def _receipt(
-        self,
-        source: Source,
-        incoming: Incoming,
-        raw: list[tuple[bytes, bytes]],
-        secret: int,
-        traceparent: str | None,
-    ) -> Receipt:
-        identity = source.compiled.identify(incoming)
-        return Receipt(
-            stream_id=uuid7(self._clock.now()),
+    async def _verify(self, arrival: Arrival) -> Verification:
+        """Some sign what they send, some what they compressed: either is authentic."""
+        verdict = await self._verify_once(arrival, arrival.incoming)
+        if isinstance(verdict, Refused) and arrival.plain is not arrival.incoming:
+            return await self._verify_once(arrival, arrival.plain)
+        return verdict
+
+    async def _verify_once(self, arrival: Arrival, incoming: Incoming) -> Verification:
+        verify = arrival.source.compiled.verify
+        verdict = verify(incoming, arrival.now)
+        if isinstance(verdict, Wanted):
+            await self._certificates.fetch(verdict.url)
+            verdict = verify(incoming, arrival.now)
+        return verdict
+
+    async def _store(self, arrival: Arrival, verified: Verified, span: Span) -> Reply:
+        source = arrival.source
+        if source.bucket is not None and (wait := source.bucket.take(time.monotonic())):
+            return answers.too_many(wait)
+        receipt = receipt_of(arrival, verified)
+        try:
+            with self._telemetry.span("append", parent=arrival.traceparent):
+                appended = await self._keeper.append(receipt)
+        except HeadraceError as error:
+            span.fail(type(error).__name__)
+            return _not_stored(source.slug, error)
+        faults.point("ingest.appended")
+        if self._telemetry.enabled:
+            _describe(appended, span)
+        return source.compiled.respond(appended)
+
+    async def _refuse(self, arrival: Arrival, reason: str) -> Reply:
+        source = arrival.source
+        kept = await self._rejections.keep(
             workspace_id=source.workspace_id,
             source_id=source.id,
-            key=identity.key,
-            metadata=metadata_of(source.slug, incoming, identity, secret, traceparent),
-            headers=redacted(raw),
-            body=incoming.body,
+            slug=source.slug,
+            incoming=arrival.incoming,
+            raw_headers=arrival.raw,
+            redacted_headers=redacted(arrival.raw, source.compiled.credentials),
+            reason=reason,
+            now=arrival.now,
         )
+        _log.info("delivery.refused", source=source.slug, reason=reason, rejected=str(kept) if kept else None)
+        return answers.refused(reason, kept)
 
-    async def _append(self, receipt: Receipt, traceparent: str | None) -> Appended:
-        with self._telemetry.span("append", parent=traceparent):
-            appended = await self._keeper.append(receipt)
-        faults.point("ingest.appended")
-        return appended
+    async def _greet(self, arrival: Arrival, answer: Answer) -> Reply:
+        """A greeting is answered in time even if the log is away: nothing would be lost with it but a note."""
+        source = arrival.source
+        if answer.confirm:
+            await self._certificates.confirm(answer.confirm)
+        noted = self._greetings.setdefault(source.id, Bucket(*GREETINGS))
+        if noted.take(time.monotonic()) == 0.0:
+            with contextlib.suppress(HeadraceError, TimeoutError):
+                appending = asyncio.ensure_future(self._keeper.append(greeting_receipt(arrival, answer.about)))
+                await asyncio.wait_for(asyncio.shield(appending), GREETING_WAIT)
+        _log.info("greeting.answered", source=source.slug, about=answer.about)
+        return answers.greeting(answer)
 
-    def _acknowledge(self, appended: Appended) -> Reply:
-        match appended:
-            case Accepted(id):
-                return accepted(id, b"false")
-            case Duplicate(first):
-                return accepted(first, b"true")
-            case impossible:
-                assert_never(impossible)
+
+def _turned_away(source: Source | None, method: str) -> Reply | None:
+    """What is answered before the body is read; None where it is worth reading."""
+    if source is None:
+        return answers.UNKNOWN
+    if source.fault is not None:
+        raise Unavailable(f"the source cannot be served: {source.fault}")
+    compiled = source.compiled
+    if method not in compiled.methods and method not in compiled.greeting_methods:
+        return answers.method_not_allowed(compiled.allow)
+    if source.bucket is not None and (wait := source.bucket.peek(time.monotonic())):
+        return answers.too_many(wait)
+    return None
 
 
 def _not_stored(slug: str, error: Exception) -> Reply:
@@ -202,7 +231,7 @@ def _not_stored(slug: str, error: Exception) -> Reply:
             _log.error("delivery.not_stored", source=slug, error=str(error))
         case _:
             _log.error("delivery.not_stored", source=slug, exc_info=error)
-    return _TRY_AGAIN
+    return answers.TRY_AGAIN
 
 
 def _describe(appended: Appended, span: Span) -> None:

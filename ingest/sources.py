@@ -1,8 +1,6 @@
-"""A source as it runs: its secrets found, and definition and secrets compiled into two functions.
+"""A source's secrets, found where its definition says; and the names that others need of a source, in one place.
 
-Promises: a compiled source never raises for what a sender sends; one that cannot verify (a preset of another
-version, no usable secret) refuses everything, so that it does not stop its neighbours. `resolve_secrets` is
-the one function here that reads anything: the files that `{file: …}` names.
+`resolve_secrets` is the one function of ingest that reads what a definition names: the files of `{file: …}`.
 """
 
 from __future__ import annotations
@@ -11,14 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
-import msgspec
-
 from events.errors import ConfigError
+from ingest.compiled import CompiledSource, compile_source
 from ingest.definition import FromEnv, FromFile, SecretRef, SourceDefinition, Written, scheme_of
-from ingest.identity import Identify, compile_identity
 from ingest.parsing import parse_source
-from ingest.providers import PRESETS
-from ingest.verify.schemes import Site, Unsigned, Verifier, refuse_all
 
 __all__ = [
     "CompiledSource",
@@ -32,14 +26,6 @@ __all__ = [
     "resolve_secret",
     "resolve_secrets",
 ]
-
-
-class CompiledSource(msgspec.Struct, frozen=True):
-    """A source ready for requests: `verify(incoming, now)` and, after that, `identify(incoming)`."""
-
-    definition: SourceDefinition
-    verify: Verifier
-    identify: Identify
 
 
 def resolve_secrets(definition: SourceDefinition, environ: Mapping[str, str]) -> list[str]:
@@ -92,26 +78,3 @@ def resolve_secret(reference: SecretRef, environ: Mapping[str, str]) -> str:
             return text_or_none
         case _:
             assert_never(reference)
-
-
-def compile_source(definition: SourceDefinition, secrets: list[bytes]) -> CompiledSource:
-    """The source, ready for requests. It does not raise: see the header.
-
-    Args:
-        secrets: as they were stored; `Verified.secret` is an index into this list.
-    """
-    preset = PRESETS.get(definition.preset)
-    scheme = scheme_of(definition)
-    if preset is None or scheme is None:
-        return CompiledSource(definition, refuse_all("the source's preset is unknown"), compile_identity((), ()))
-    if isinstance(scheme, Unsigned) and definition.preset != "none":
-        return CompiledSource(definition, refuse_all("the source has no scheme"), compile_identity((), ()))
-    try:
-        identify = compile_identity(
-            preset.id if definition.id is None else definition.id,
-            preset.type if definition.type is None else definition.type,
-            scheme.signed_headers(),
-        )
-    except ValueError:
-        return CompiledSource(definition, refuse_all("the source's id is not usable"), compile_identity((), ()))
-    return CompiledSource(definition, scheme.compile(secrets, Site(definition.url)), identify)

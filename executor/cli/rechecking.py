@@ -23,7 +23,7 @@ from events.types import DELIVERY_QUEUE, Accepted, Duplicate
 from executor.cli.acting import actor, ring
 from ingest.catalogue import Source
 from ingest.certificates import Certificates
-from ingest.recheck import no_delivery, receipt_of, received_at, reopened
+from ingest.recheck import Reopened, no_delivery, receipt_of, received_at, reopened
 from ingest.sources import SourceDefinition, compile_source
 from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted
 
@@ -56,7 +56,7 @@ async def recheck_all(database: Database, settings: Settings, ids: Sequence[UUID
         stack.push_async_callback(certificates.close)
         rows = await definitions.sources(database)
         sources = {row.id: compiled_source(row, box, settings, certificates) for row in rows}
-        rechecking = _Rechecking(database, box, sources, certificates, dry_run)
+        rechecking = _Rechecking(database, box, sources, certificates, dry_run=dry_run, limit=settings.body_limit)
         results = [result for id in ids if (result := await rechecking.one(id)) is not None]
     if rechecking.appended:
         await asyncio.to_thread(ring, settings.redis_url, DELIVERY_QUEUE)
@@ -67,7 +67,6 @@ def compiled_source(
     row: SourceRow, box: SecretBox | None, settings: Settings, certificates: Certificates
 ) -> Source | Refused:
     """The source as ingest compiles it; Refused where ingest could not serve it either."""
-    del settings, certificates
     try:
         definition = msgspec.convert(row.definition, SourceDefinition)
         if row.secrets and box is None:
@@ -75,7 +74,8 @@ def compiled_source(
         opened = [box.open(sealed, row.context) for sealed in row.secrets if box is not None]
     except (msgspec.ValidationError, ConfigError) as error:
         return Refused(f"the source cannot be served: {error}")
-    return Source(row.id, row.workspace_id, row.slug, compile_source(definition, opened))
+    compiled = compile_source(definition, opened, public_url=settings.public_url, certificates=certificates)
+    return Source(row.id, row.workspace_id, row.slug, compiled)
 
 
 class _Rechecking:
@@ -87,13 +87,16 @@ class _Rechecking:
         box: SecretBox | None,
         sources: dict[int, Source | Refused],
         certificates: Certificates,
+        *,
         dry_run: bool,
+        limit: int,
     ) -> None:
         self._database = database
         self._box = box
         self._sources = sources
         self._certificates = certificates
         self._dry_run = dry_run
+        self._limit = limit
         self._writer = DeliveryWriter(database)
         self.appended = 0
 
@@ -106,25 +109,28 @@ class _Rechecking:
             result: Literal["admitted", "duplicate"] = "admitted" if kept.by_staff else "duplicate"
             return Rechecked(id=id, source=kept.source, result=result, delivery=kept.admitted_as)
         source = self._sources.get(kept.source_id, Refused("its source does not exist any more"))
-        incoming = reopened(kept, self._box)
-        for refused in (source, incoming):
+        request = reopened(kept, self._box, self._limit)
+        for refused in (source, request):
             if isinstance(refused, Refused):
                 return _still(kept, refused)
         assert isinstance(source, Source)
-        assert isinstance(incoming, Incoming)
-        return await self._judged(source, kept, incoming)
+        assert isinstance(request, Reopened)
+        return await self._judged(source, kept, request)
 
-    async def _judged(self, source: Source, kept: KeptRejection, incoming: Incoming) -> Rechecked:
-        match await self._verified(source, incoming, received_at(kept)):
+    async def _judged(self, source: Source, kept: KeptRejection, request: Reopened) -> Rechecked:
+        verdict = await self._verified(source, request.incoming, received_at(kept))
+        if isinstance(verdict, Refused) and request.plain is not request.incoming:
+            verdict = await self._verified(source, request.plain, received_at(kept))
+        match verdict:
             case Refused() as refused:
                 return _still(kept, refused)
             case Wanted(url):
                 return _still(kept, Refused(f"the certificate at {url} cannot be had"))
             case Verified() as verified:
-                greeting = no_delivery(source, incoming)
+                greeting = no_delivery(source, request.plain)
                 if greeting is not None:
                     return _still(kept, greeting)
-                return await self._admit(source, kept, incoming, verified)
+                return await self._admit(source, kept, request, verified)
             case impossible:
                 assert_never(impossible)
 
@@ -136,8 +142,8 @@ class _Rechecking:
                 return source.compiled.verify(incoming, at)
         return verdict
 
-    async def _admit(self, source: Source, kept: KeptRejection, incoming: Incoming, verified: Verified) -> Rechecked:
-        receipt = receipt_of(source, kept, incoming, verified, by=actor(), now=self._database.clock.now())
+    async def _admit(self, source: Source, kept: KeptRejection, request: Reopened, verified: Verified) -> Rechecked:
+        receipt = receipt_of(source, kept, request, verified, by=actor(), now=self._database.clock.now())
         if self._dry_run:
             first = await store.first_delivery(self._database, kept.source_id, receipt.key)
             result: Literal["admitted", "duplicate"] = "admitted" if first is None else "duplicate"

@@ -111,10 +111,6 @@ class Description(msgspec.Struct, frozen=True):
         """How it verifies, for people, in a few words."""
         return type(self).__name__
 
-    def credentials(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The headers and the query parameters whose values are credentials: they are not stored as they came."""
-        return (), ()
-
     @property
     def secretless(self) -> bool:
         """Whether the scheme works without any secret (public certificates, addresses, nothing at all)."""

@@ -25,7 +25,12 @@ from events.journal import Journal
 from events.secretbox import SecretBox
 from events.telemetry import NoTelemetry
 from events.types import Accepted, Appended, Receipt
+from ingest.bodies import Bodies
 from ingest.catalogue import Catalogue
+from ingest.certificates import Certificates
+from ingest.peers import Peers
+from ingest.rejections import Rejections
+from ingest.room import Room
 from ingest.routes import Door
 from tests.bench.stand import SECRET, SECRET_KEY
 
@@ -51,7 +56,10 @@ def noop() -> Litestar:
         keeper=Nowhere(write, lambda row: 0),
         clock=database.clock,
         telemetry=NoTelemetry(),
-        body_limit=25 << 20,
+        bodies=Bodies(Room(256 << 20, 25 << 20), limit=25 << 20, timeout=30),
+        rejections=Rejections(database, None, 0, 0, retention=1),
+        certificates=Certificates(),
+        peers=Peers([]),
     )
 
     @contextlib.asynccontextmanager

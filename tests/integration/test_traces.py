@@ -18,6 +18,7 @@ import pytest
 import structlog
 from dramatiq.worker import Worker
 
+from events.database import Database
 from events.doorbell import broker_for, ring_now
 from events.errors import Unavailable
 from events.ids import Clock
@@ -31,10 +32,17 @@ from executor.worker.actors import declare
 from executor.worker.tracing import Tracing, rung_in
 from executor.workflow.outcomes import NodeError
 from ingest.app import _doorbell_span
+from ingest.bodies import Bodies
 from ingest.catalogue import Catalogue
+from ingest.certificates import Certificates
+from ingest.compiled import CompiledSource
+from ingest.definition import SourceDefinition
 from ingest.identity import Identity
+from ingest.peers import Peers
+from ingest.rejections import Rejections
+from ingest.room import Room
 from ingest.routes import Door
-from ingest.verify.base import Refused, Verified
+from ingest.verify.base import Refused, Verification, Verified
 from tests.collector import Collector, Seen
 from tests.integration.http_server import Answer, http_server
 
@@ -252,17 +260,22 @@ async def test_a_request_its_append_and_its_doorbell(collector: Collector, telem
                 answered.append(id)
                 return [appended]
 
-    compiled = SimpleNamespace(
-        verify=lambda incoming, now: next(verifications),
+    compiled = CompiledSource(
+        definition=SourceDefinition(source="shop", preset="none"),
+        labels=("SHOP_SECRET",),
+        verify=lambda incoming, now: cast(Verification, next(verifications)),
         identify=lambda incoming: Identity(b"k" * 16, None, "t"),
     )
-    source = SimpleNamespace(id=1, workspace_id=1, slug="shop", compiled=compiled, fault=None)
+    source = SimpleNamespace(id=1, workspace_id=1, slug="shop", compiled=compiled, fault=None, bucket=None)
     door = Door(
         catalogue=cast(Catalogue, SimpleNamespace(known=lambda slug: source)),
         keeper=Journal(write, lambda receipt: 1),  # type: ignore[arg-type]  # a list is a sequence
         clock=Clock(),
         telemetry=telemetry,
-        body_limit=100,
+        bodies=Bodies(Room(200, 100), limit=100, timeout=5),
+        rejections=Rejections(Database("", "ingest"), None, 0, 0, retention=1),
+        certificates=Certificates(),
+        peers=Peers([]),
     )
     for number in range(4):
         await post(door, SENDER.replace("4bf92f35", f"{number:08x}"))

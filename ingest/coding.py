@@ -1,0 +1,68 @@
+"""Bodies that were compressed on their way (Content-Encoding), decoded beside the exact bytes, which are what is kept.
+
+Promises: a decoded body has its place in the `Room` for as long as it is used, and is no larger than a body may be; one
+that is larger, cannot be decoded, or claims a coding that we do not know stands for itself, as any bytes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from events.content import decoded
+from ingest.room import Room
+from ingest.verify.base import Incoming
+
+
+class Decoder:
+    """Decodes the bodies of one process's requests.
+
+    Args:
+        limit: bytes of the largest decoded body.
+    """
+
+    def __init__(self, room: Room, limit: int) -> None:
+        self._room = room
+        self._limit = limit
+
+    @contextlib.asynccontextmanager
+    async def _decoded(self, incoming: Incoming) -> AsyncIterator[Incoming]:
+        await self._room.reserve(self._limit)
+        reserved = self._limit
+        try:
+            plain = await asyncio.to_thread(plain_of, incoming, self._limit)
+            used = len(plain.body) if plain is not incoming else 0
+            self._room.unreserve(reserved - used)
+            reserved = used
+            yield plain
+        finally:
+            self._room.unreserve(reserved)
+
+    def decoded(self, incoming: Incoming) -> contextlib.AbstractAsyncContextManager[Incoming]:
+        """The request with its body decoded; the very same one where there is nothing to decode.
+
+        Raises:
+            Crowded: there is no room for the decoded body now.
+        """
+        if not _coding(incoming):
+            return contextlib.nullcontext(incoming)
+        return self._decoded(incoming)
+
+
+def plain_of(incoming: Incoming, limit: int) -> Incoming:
+    """The request with its body decoded; the very same one where there is nothing to decode, or it cannot be.
+
+    Args:
+        limit: bytes that the decoded body may have.
+    """
+    coding = _coding(incoming)
+    body = decoded(incoming.body, coding, limit) if coding else None
+    return incoming if body is None else msgspec.structs.replace(incoming, body=body)
+
+
+def _coding(incoming: Incoming) -> str:
+    coding = incoming.headers.get(b"content-encoding", b"")
+    return "" if coding == b"identity" else coding.decode("latin-1")

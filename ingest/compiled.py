@@ -1,0 +1,147 @@
+"""A source as it runs: its definition and its secrets, compiled once into what the door asks of it.
+
+Promises: nothing here raises for what a sender sends; a source that cannot verify (a preset of another version, no
+usable secret) refuses everything, so that it does not stop its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from cryptography.x509 import Certificate
+
+from events.types import Appended
+from ingest.definition import SecretRef, SourceDefinition, label_of, scheme_of
+from ingest.handshakes import Answer, Handshake, Keys
+from ingest.identity import Identify, compile_identity
+from ingest.providers import PRESETS
+from ingest.providers.base import Response
+from ingest.reply import Reply, responder
+from ingest.splitting import Split, pointed
+from ingest.verify.addresses import within_addresses
+from ingest.verify.base import Description, Incoming, Site, Verifier, refuse_all
+from ingest.verify.ends import with_ends
+from ingest.verify.unsigned import Unsigned
+
+_HASHED = compile_identity((), ())
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """Names, in lower case, of headers and query parameters whose values are not stored as they came."""
+
+    headers: frozenset[bytes] = frozenset()
+    query: frozenset[bytes] = frozenset()
+
+
+class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A source ready for requests.
+
+    Args:
+        verify: (request, Unix seconds now) to a verdict; `Verified.secret` is an index into `labels`.
+        labels: what the secrets that sign are called.
+        identify: what a delivery, or an item of a batch, is called; after verification only.
+        identify_whole: the same for a batch itself: no id, the hash of all of it.
+        split: None where the source sends no batches.
+        respond: what an accepted delivery is answered.
+        methods: those that deliver. `greeting_methods`: those that only greet. `allow`: all of them, for a header.
+        wants_peer: whether the sender's address is asked for.
+    """
+
+    definition: SourceDefinition
+    verify: Verifier
+    identify: Identify = _HASHED
+    identify_whole: Identify = _HASHED
+    split: Split | None = None
+    handshake: Handshake | None = None
+    keys: Keys = Keys((), (), Site())
+    labels: tuple[str, ...] = ()
+    credentials: Credentials = Credentials()
+    respond: Callable[[Appended], Reply] = responder(Response())
+    methods: frozenset[str] = frozenset(("POST",))
+    greeting_methods: frozenset[str] = frozenset()
+    allow: bytes = b"POST"
+    wants_peer: bool = False
+
+    def greet(self, incoming: Incoming, *, before: bool) -> Answer | None:
+        """The answer to a greeting; None where the request is none, or not one that is answered at this point.
+
+        Args:
+            before: whether it is asked before verification.
+        """
+        if self.handshake is None or self.handshake.before is not before:
+            return None
+        return self.handshake.answer(incoming, self.keys)
+
+
+def compile_source(
+    definition: SourceDefinition,
+    secrets: list[bytes],
+    *,
+    public_url: str = "",
+    certificates: Mapping[str, Certificate] = {},
+) -> CompiledSource:
+    """The source, ready for requests. It does not raise: see the header.
+
+    Args:
+        secrets: as they were stored, in the definition's order.
+        public_url: where senders reach ingest; a source without a URL of its own has `PUBLIC_URL/in/SLUG`.
+        certificates: those that were fetched so far; it may grow.
+    """
+    preset, scheme = PRESETS.get(definition.preset), scheme_of(definition)
+    if preset is None or scheme is None:
+        return _refusing(definition, "the source's preset is unknown")
+    if isinstance(scheme, Unsigned) and definition.preset != "none":
+        return _refusing(definition, "the source has no scheme")
+    url = definition.url or (f"{public_url.rstrip('/')}/in/{definition.source}" if public_url else "")
+    site = Site(url, definition.options, certificates)
+    try:
+        identify = compile_identity(
+            preset.id if definition.id is None else definition.id,
+            preset.type if definition.type is None else definition.type,
+            scheme.signed_headers(),
+        )
+        split = preset.split if definition.split is None else pointed(definition.split)
+    except ValueError:
+        return _refusing(definition, "the source's id, type or split is not usable")
+    for_greeting = {index for index, reference in enumerate(definition.secrets) if reference.handshake}
+    signing = [secret for index, secret in enumerate(secrets) if index not in for_greeting]
+    signers = [(reference, index) for index, reference in enumerate(definition.secrets) if not reference.handshake]
+    methods = definition.methods or preset.methods
+    greeting = preset.handshake.methods if preset.handshake is not None else ()
+    return CompiledSource(
+        definition=definition,
+        verify=within_addresses(_verifier(scheme, [one for one, _ in signers], signing, site), definition.addresses),
+        identify=identify,
+        identify_whole=compile_identity((), (), scheme.signed_headers()),
+        split=split,
+        handshake=preset.handshake,
+        keys=Keys(signing, [secrets[index] for index in sorted(for_greeting) if index < len(secrets)], site),
+        labels=tuple(label_of(*numbered) for numbered in signers)
+        or tuple(f"secrets[{n}]" for n in range(len(secrets))),
+        credentials=_credentials(scheme),
+        respond=responder(definition.response or preset.response),
+        methods=frozenset(methods),
+        greeting_methods=frozenset(greeting),
+        allow=", ".join(dict.fromkeys((*methods, *greeting))).encode(),
+        wants_peer=bool(definition.addresses),
+    )
+
+
+def _refusing(definition: SourceDefinition, reason: str) -> CompiledSource:
+    return CompiledSource(definition=definition, verify=refuse_all(reason))
+
+
+def _verifier(scheme: Description, references: Sequence[SecretRef], signing: list[bytes], site: Site) -> Verifier:
+    """By the secrets that are meant for signatures, each until its end."""
+    ends = [reference.until for reference in references] or [None] * len(signing)
+    if len(ends) != len(signing):
+        return refuse_all("the source's secrets are not those of its definition")
+    return with_ends(lambda some: scheme.compile(some, site), signing, ends)
+
+
+def _credentials(scheme: Description) -> Credentials:
+    headers, query = scheme.credentials()
+    return Credentials(
+        frozenset(name.lower().encode() for name in headers), frozenset(name.lower().encode() for name in query)
+    )
