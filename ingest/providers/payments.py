@@ -6,6 +6,7 @@ from ingest.identity import Header, Pointer
 from ingest.providers.base import Option, Preset, Response
 from ingest.splitting import narrowed
 from ingest.verify.adyen import Adyen
+from ingest.verify.anyof import AnyOf
 from ingest.verify.base import TOLERANCE
 from ingest.verify.mac import Hmac, Pairs, Timestamp
 from ingest.verify.paypal import PayPal
@@ -48,11 +49,17 @@ PAYMENTS: dict[str, Preset] = {
         response=Response(status=200),
     ),
     # shopify.dev, "Deliver webhooks through HTTPS" and "Verify webhook deliveries". The key is the app's client secret.
+    # "Verify Events deliveries", and `WEBHOOK_HEADER_NAMES` of @shopify/shopify-api: the newer events have no `X-`.
     "shopify": Preset(
         title="Shopify",
-        scheme=Hmac(header="X-Shopify-Hmac-SHA256", encoding="base64"),
-        id=(Header("X-Shopify-Webhook-Id"),),
-        type=(Header("X-Shopify-Topic"),),
+        scheme=AnyOf(
+            (
+                Hmac(header="X-Shopify-Hmac-SHA256", encoding="base64"),
+                Hmac(header="Shopify-Hmac-Sha256", encoding="base64"),
+            )
+        ),
+        id=(Header("X-Shopify-Webhook-Id", "Shopify-Webhook-Id"),),
+        type=(Header("X-Shopify-Topic", "Shopify-Topic"),),
         response=Response(status=200),
     ),
     # developer.paypal.com, "Integrate webhooks", "Webhook event" (the id is the event's in every transmission of it).

@@ -1,5 +1,5 @@
 // The vendors' Node SDKs behind one door. A line of JSON in, a line of JSON out, in order:
-//   {"judge": "github", "secret": "…", "url": "…", "method": "POST", "headers": {"name": "value"}, "body": "<base64>", …}
+//   {"judge": "github", "secret": "…", "now": <Unix seconds>, "headers": {"name": "value"}, "body": "<base64>", …}
 //   {"verdict": true}, or {"verdict": false, "why": "…"} where the SDK says no, by its answer or by throwing;
 //   {"answer": …} where the SDK was asked what it would answer a challenge. {"broken": "…"}: not the SDK's verdict.
 import https from "node:https";
@@ -94,8 +94,17 @@ async function zoom(webhooksSecretToken, headers, body) {
   return new AwsLambdaReceiver({ webhooksSecretToken }).start()({ headers, body: body.toString() }, {});
 }
 
+// Who looks at the clock sees the time of the question.
+const RealDate = Date;
+let now = RealDate.now();
+globalThis.Date = class extends RealDate {
+  constructor(...given) { super(...(given.length ? given : [now])); }
+  static now() { return now; }
+};
+
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const question = JSON.parse(line);
+  now = question.now * 1000 || RealDate.now();
   question.body = Buffer.from(question.body ?? "", "base64");
   const table = question.challenge ? challenged : judges;
   const ask = table[question.judge];
