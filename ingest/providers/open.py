@@ -31,6 +31,12 @@ OPEN: dict[str, Preset] = {
         type=(First((Header("ce-type"), Pointer("/type"))),),
         split=elements(("specversion", "id", "source", "type")),
         handshake=CLOUDEVENTS,
+        options=(
+            Option("allowed_origin", "the origins that may ask to send here, separated by commas; any if unset", False),
+            Option(
+                "allowed_rate", "the requests a minute that they are told they may send; any number if unset", False
+            ),
+        ),
     ),
     # docs.aws.amazon.com/sns, "HTTP/HTTPS notification JSON format". The type is that of SNS; a topic's own is inside.
     "sns": Preset(

@@ -89,6 +89,12 @@ def test_damage_is_refused(damage: dict[str, Any]) -> None:
     assert isinstance(verdict(block() | damage), Refused)
 
 
+def test_a_token_that_is_none_is_refused_however_well_it_is_signed() -> None:
+    for token in ("", "x" * (MOST_TOKEN + 1)):
+        assert verdict(block(token)) == Refused("the token is empty or too long")
+    assert isinstance(verdict(block("x" * MOST_TOKEN)), Verified)
+
+
 def test_a_number_that_python_will_not_write_out_is_refused() -> None:
     body = json.dumps({"signature": block() | {"timestamp": 0}}).replace(": 0", ": 1" + "0" * 5000)
     assert isinstance(verify(request(body.encode()), NOW), Refused)
@@ -104,7 +110,18 @@ def test_the_border_between_time_and_token_cannot_be_moved() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b"[]", b"null", b'{"signature":null}', b'{"signature":{}}', b"\xff", b"[" * 100_000, b"token=a&x=b"],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"signature":null}',
+        b'{"signature":{}}',
+        b"\xff",
+        b"[" * 100_000,
+        b"token=a&x=b",
+        b'{"a":' * 100_000,
+    ],
 )
 def test_a_body_without_a_signature_is_refused(body: bytes) -> None:
     assert verify(request(body), NOW) == Refused("the body holds no signature with timestamp, token and signature")

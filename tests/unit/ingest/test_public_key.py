@@ -102,6 +102,8 @@ def test_damage_is_refused(scheme: PublicKey, verify: object, sign: object) -> N
     assert_all_refused(verify, forgeries(BODY, headers, names), NOW)
     assert isinstance(verify(request(b"", *headers), NOW), Refused)
     assert verify(request(b"", *sign(b"")), NOW) == verify(request(BODY, *headers), NOW)
+    for stamp in ("1772445600.5", "-1", "☸", "1" * 17):  # signed, and yet no time
+        assert verify(request(BODY, *sign(BODY, stamp)), NOW) == Refused("the timestamp is not a whole number")
     for stamp in ("-1", "1.5", " 1772445600", "1772445601", "1" * 17, "NaN"):
         assert isinstance(verify(request(BODY, *changed(headers, scheme.timestamp, stamp)), NOW), Refused)
 
