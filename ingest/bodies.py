@@ -85,7 +85,8 @@ class _Begun:
                 else:
                     step = self._steps.send(answer)
         except StopIteration as done:
-            return done.value
+            message: Message = done.value
+            return message
 
 
 async def _at_hand(message: Message) -> Message:

@@ -33,8 +33,11 @@ OTHER_FILES = 256
 _log = structlog.get_logger(__name__)
 
 
-class Closable(Protocol):
+class Connection(Protocol):
     """What is asked of a connection here."""
+
+    def recount(self) -> None:
+        """Looks how many of its bytes are unread still."""
 
     def close_now(self) -> None:
         """Closes it without waiting for anything."""
@@ -60,8 +63,9 @@ class Connections:
         """Connections that were closed since the last look, by reason."""
         self._most = most
         self._patience = patience
-        self._idle: dict[Closable, float] = {}  # since when, the longest first
-        self._leaving: dict[Closable, float] = {}  # whoever has answers to take, or was hung up on, since when
+        self._idle: dict[Connection, float] = {}  # since when, the longest first
+        self._leaving: dict[Connection, float] = {}  # whoever has answers to take, or was hung up on, since when
+        self._holding: set[Connection] = set()
         self._looking: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -74,7 +78,7 @@ class Connections:
             most_unread=settings.body_memory // 4,
         )
 
-    def opened(self, connection: Closable, now: float) -> None:
+    def opened(self, connection: Connection, now: float) -> None:
         """A new connection, idle at first."""
         self.count += 1
         self._idle[connection] = now
@@ -84,31 +88,39 @@ class Connections:
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_again)
 
-    def closed(self, connection: Closable) -> None:
+    def closed(self, connection: Connection) -> None:
         """It is gone, whoever closed it."""
         self.count -= 1
         self._idle.pop(connection, None)
         self._leaving.pop(connection, None)
+        self._holding.discard(connection)
 
-    def idle(self, connection: Closable, now: float) -> None:
+    def idle(self, connection: Connection, now: float) -> None:
         """No request is under way on it, from now on."""
         self._idle.pop(connection, None)
         self._idle[connection] = now
+        self._holding.discard(connection)
 
-    def busy(self, connection: Closable) -> None:
+    def busy(self, connection: Connection) -> None:
         """A request is under way on it."""
         self._idle.pop(connection, None)
 
-    def leaving(self, connection: Closable, now: float) -> None:
+    def holds(self, connection: Connection) -> None:
+        """A body comes on it in several reads: what is unread of it changes as the application takes it."""
+        self._holding.add(connection)
+
+    def leaving(self, connection: Connection, now: float) -> None:
         """It has to take what was written before long: it was hung up on, or takes too little."""
         self._leaving.setdefault(connection, now)
 
-    def took(self, connection: Closable) -> None:
+    def took(self, connection: Connection) -> None:
         """It took what was written."""
         self._leaving.pop(connection, None)
 
     def look(self, now: float) -> None:
         """Closes all that are late, and says how many were turned away. Called once a second."""
+        for connection in self._holding:
+            connection.recount()
         for since in (self._idle, self._leaving):
             late = []
             for connection, began in since.items():

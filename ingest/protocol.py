@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -43,8 +44,6 @@ _CROWDED = problem(
 )
 _STOPPING = problem(503, "load", "not stored: this process is ending; send it again", _CLOSE, (b"retry-after", b"2"))
 
-_BETWEEN, _IN_HEADERS, _IN_BODY = range(3)
-
 
 class _Refused(Exception):
     """Ends the parsing of a request that is to be answered at once."""
@@ -54,22 +53,35 @@ class _Refused(Exception):
         self.reason = reason
 
 
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Takes trailers: whoever looked at the headers has not seen them, so nobody does."""
+
+    def append(self, _field: tuple[bytes, bytes]) -> None:
+        """Keeps nothing."""
+
+
+_DROPPED = _Dropped()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
+    scope: Any  # of the message that is coming; None between messages
+    headers: Any
+    cycle: Any  # of the newest request; None when it was answered and nothing of it is to come
+
     # Slots: uvicorn's own attributes fill what the instances' dicts can share; one more, and each has its own.
-    __slots__ = ("_app", "_body", "_deaf", "_framing", "_house", "_part", "_reading", "_size", "_stamped", "_unread")
+    __slots__ = ("_app", "_body", "_deaf", "_framing", "_house", "_in_body", "_size", "_stamped", "_unread")
 
     def __init__(self, house: Connections, config: Config, server_state: ServerState, **more: Any) -> None:
         super().__init__(config, server_state, **more)
         self._house = house
         self._app, self.app = self.app, self._run
-        self._part = _BETWEEN
+        self._in_body = False  # whether a body is coming; if it is not, and there is a scope, headers are
         self._size = 0  # bytes of the read that is being parsed, without those of bodies
         self._body = 0  # bytes of the body that is coming
         self._framing = 0  # bytes of the message that is coming, without its body
         self._unread = 0  # bytes that the application has not taken
-        self._reading = False  # whether the request that is answered takes its body already
         self._stamped = False  # whether the time of the headers that are coming counts from their first byte
         self._deaf = False  # whether what comes now is of no interest any more
 
@@ -82,7 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._house.closed(self)
-        self._release(self._unread)
+        self._count(0)
         self.app = self._app  # no circle for the garbage collector
 
     def pause_writing(self) -> None:
@@ -103,63 +115,66 @@ class HttpProtocol(HttpToolsProtocol):
         house = self._house
         house.unread += size
         self._unread += size
-        if house.unread > house.most_unread and self._unread > FREE and not self._may_hold_more():
+        if house.unread > house.most_unread and self._unread > FREE and self._holds_too_much():
             self._refuse(_Refused(_CROWDED, "unread_bytes"))
             return
-        before = self._part
         try:
-            self.parser.feed_data(data)
+            if size > FREE and not self._in_body:
+                view = memoryview(data)
+                for start in range(0, size, FREE):  # so that headers are counted before there are thousands
+                    self.parser.feed_data(view[start : start + FREE])
+                    if self.scope and len(self.headers) > MOST_HEADERS:
+                        break
+            else:
+                self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # nothing here speaks anything else: the request is answered as it is
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, _Refused) else _Refused(_MALFORMED, "malformed"))
             return
-        if self._part != _BETWEEN:
-            self._framing += self._size
-            self._check_unfinished(before)
+        if self.scope:
+            self._check_unfinished()
         elif not self.cycle:
-            self._release(self._unread)  # empty lines between requests
+            self._count(0)  # empty lines between requests
 
-    def _may_hold_more(self) -> bool:
-        return self._reading and self._house.unread <= 2 * self._house.most_unread
+    def _holds_too_much(self) -> bool:
+        """Whether what just came is too much, with so much unread on all connections."""
+        if not self._in_body:
+            return True
+        house, kept = self._house, len(self.cycle.body)
+        self._count(kept + self._size)
+        taking = self._body > kept  # the application takes it as it comes, and so does that of what is just coming
+        return self._unread > FREE and house.unread > (2 * house.most_unread if taking else house.most_unread)
 
-    def _check_unfinished(self, before: int) -> None:
-        if self._part == _IN_BODY:
-            if before == _IN_BODY:
-                self._release(self._size)  # framing is not kept
+    def _check_unfinished(self) -> None:
+        self._framing += self._size
+        if self._in_body:
+            self.recount()
+            self._house.holds(self)
             if self._framing > self._house.header_limit + self._body:
                 self._refuse(_Refused(_MALFORMED, "framing"))
         elif self._framing > self._house.header_limit:
             self._refuse(_Refused(_HEADERS, "large_headers"))
+        elif len(self.headers) > MOST_HEADERS:
+            self._refuse(_Refused(_HEADERS, "many_headers"))
         elif not self._stamped and not self.cycle:
             self._stamped = True
             self._house.idle(self, self.loop.time())
 
     # What the parser calls
 
-    def on_message_begin(self) -> None:
-        self._part = _IN_HEADERS
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._part == _IN_BODY:  # a trailer: whoever looked at the headers has not seen it, so nobody does
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        if len(self.headers) > MOST_HEADERS:
-            raise _Refused(_HEADERS, "many_headers")
-
     def on_headers_complete(self) -> None:
         limit = self._house.header_limit
         if self._framing + self._size > limit and self._header_bytes() > limit:
             raise _Refused(_HEADERS, "large_headers")
+        if len(self.headers) > MOST_HEADERS:
+            raise _Refused(_HEADERS, "many_headers")
         if len(self.pipeline) >= MOST_PIPELINED:
             raise _Refused(_MALFORMED, "pipelined")
         super().on_headers_complete()
-        self._part = _IN_BODY
+        self.headers = _DROPPED
+        self._in_body = True
         self._house.busy(self)
 
     def _header_bytes(self) -> int:
@@ -169,38 +184,35 @@ class HttpProtocol(HttpToolsProtocol):
         size = len(body)
         self._size -= size
         self._body += size
-        if self.cycle.response_complete:
-            self._release(size)  # nobody will take it
-        else:
-            super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:  # else nobody will take it
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._part = _BETWEEN
+        self._in_body = self._stamped = False
         self._body = self._framing = 0
-        self._stamped = False
-        if self.cycle.response_complete:
+        self.scope = None
+        cycle = self.cycle
+        if cycle.response_complete:
             self._forget()
+        else:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     # What the request's task calls
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
-        async def take() -> Any:
-            self._reading = True
-            message = await receive()
-            if message["type"] == "http.request":
-                self._release(len(message["body"]))
-            return message
-
         try:
-            await self._app(scope, take, send)
+            await self._app(scope, receive, send)
         except asyncio.CancelledError:  # the server's grace is over
             await send({"type": "http.response.start", "status": _STOPPING.status, "headers": _STOPPING.headers})
             await send({"type": "http.response.body", "body": _STOPPING.body})
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        self._reading = False
         if self.transport.is_closing():
             self._house.leaving(self, self.loop.time())
             return
@@ -209,19 +221,23 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
             return
         self._house.idle(self, self.loop.time())
-        if self._part == _BETWEEN:
+        if not self.scope:
             self._forget()
 
     def _forget(self) -> None:
         """Nothing of the last request is held while the next one is waited for."""
-        self.cycle = None  # type: ignore[assignment]
-        self.scope = None  # type: ignore[assignment]
-        self.headers = None  # type: ignore[assignment]
-        self._release(self._unread)
+        self.cycle = None
+        self.headers = None
+        self._count(0)
 
-    def _release(self, size: int) -> None:
-        self._unread -= size
-        self._house.unread -= size
+    def recount(self) -> None:
+        """Looks how much of its body a request's application has left untaken."""
+        if self._in_body:
+            self._count(len(self.cycle.body))
+
+    def _count(self, unread: int) -> None:
+        self._house.unread += unread - self._unread
+        self._unread = unread
 
     # How it ends
 
@@ -232,19 +248,20 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, refused: _Refused) -> None:
         """Answers the request that is coming, unless others are to be answered first, and hears no more."""
         self._house.turned_away[refused.reason] += 1
-        self._release(self._unread)
+        self._count(0)
         self._deaf = True
-        self._body = 0
-        if self.cycle and not self.cycle.response_complete:
-            if self._part != _IN_BODY:  # an earlier one: it is answered, then all is over
-                self.cycle.keep_alive = False
-                self.flow.pause_reading()
+        under_way = self.cycle and not self.cycle.response_complete
+        if self._in_body:
+            if not under_way or self.pipeline or self.cycle.response_started:
+                self.transport.abort()
                 return
             self.cycle.disconnected = True  # for the application
             self.cycle.message_event.set()
-            if self.pipeline or self.cycle.response_started:
-                self.transport.abort()
-                return
+        elif under_way:  # an earlier one: it is answered, then all is over
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        self._body = 0
         reply = refused.reply
         fields = [*self.server_state.default_headers, *reply.headers]
         lines = [b"%b: %b\r\n" % field for field in fields]

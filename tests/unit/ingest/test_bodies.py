@@ -91,6 +91,21 @@ async def test_the_bytes_come_out_as_they_came_in_and_hold_their_size(
     await empty(bodies)
 
 
+@pytest.mark.parametrize("length", [3, SMALL + 1, None])
+async def test_a_body_that_is_waited_for_comes_out_as_well(bodies: Bodies, length: int | None) -> None:
+    coming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    whole = b"a" * (length or 3)
+    reading = asyncio.create_task(bodies.read(coming.get, None if length is None else b"%d" % length))
+    for piece, more in ((whole[:1], True), (whole[1:2], True), (whole[2:], False)):
+        await settle()
+        assert not reading.done()
+        coming.put_nowait({"type": "http.request", "body": piece, "more_body": more})
+    assert await reading == whole
+    assert bodies.room.used == len(whole)
+    bodies.room.leave(len(whole))
+    await empty(bodies)
+
+
 async def empty(bodies: Bodies) -> None:
     """All shares are whole again."""
     assert bodies.room.used == 0
