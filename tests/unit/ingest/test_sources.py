@@ -11,7 +11,7 @@ import yaml
 
 from events.errors import ConfigError
 from ingest.providers import PRESETS
-from ingest.signing import SIGNABLE, sign
+from ingest.signing import sign
 from ingest.sources import (
     FromEnv,
     FromFile,
@@ -105,8 +105,8 @@ def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:
     )
     expected = "{env: NAME}, {file: path}, {value: text} or plain text"
     assert found == [
-        "secret: expected one of source, preset, secrets, verify, id, type, url, options, addresses, methods, split, response, rate, got an unknown key; "
-        "did you mean secrets?",
+        "secret: expected one of source, preset, secrets, verify, id, type, url, options, addresses, methods, split, "
+        "response, rate, got an unknown key; did you mean secrets?",
         "source: expected 1 to 63 of a-z, 0-9 and -, got 'A_B'",
         f"preset: expected one of {', '.join(PRESETS)}, got 'githb'; did you mean github?",
         "url: expected an http(s) URL without a query, got 'ftp://example.com'",
@@ -224,7 +224,7 @@ def test_a_stored_definition_says_that_it_has_no_secrets() -> None:
         resolve_secrets(stored, {})
 
 
-@pytest.mark.parametrize("preset", SIGNABLE)
+@pytest.mark.parametrize("preset", ["github", "stripe", "standard", "generic", "none"])
 def test_what_we_send_as_a_preset_a_source_of_that_preset_takes(preset: str) -> None:
     document: dict[str, Any] = {"source": "a", "preset": preset}
     if SECRETS[preset]:
@@ -268,7 +268,7 @@ def test_a_source_that_cannot_verify_refuses_instead_of_raising(
 
 @pytest.mark.parametrize("preset", ["githb", ""])
 def test_signing_as_nobody_is_a_fault(preset: str) -> None:
-    with pytest.raises(ConfigError, match="preset: expected one of github, standard"):
+    with pytest.raises(ConfigError, match="preset: expected one of github, gitlab"):
         sign(preset, SECRET, "", "", b"", NOW)
 
 
