@@ -23,6 +23,7 @@ _COMMANDS = {
     "dev": ("dev", "Run everything on this machine, until Ctrl-C; data stays in ./.headrace."),
     "demo": ("demo", "Watch webhooks survive a killed worker and a flushed Redis, then check every one."),
     "apply": ("apply", "Make sources, endpoints and workflows what these files say."),
+    "providers": ("providers", "List the providers whose webhooks a source can take."),
     "send": ("send", "Post signed webhooks to a source, as a sender would."),
     "events": ("history", "List deliveries, or show all that happened to one."),
     "runs": ("history", "List runs, or show all that happened in one."),
@@ -40,7 +41,10 @@ _COMMANDS = {
 click.rich_click.COMMAND_GROUPS = {
     "headrace": [
         {"name": "On this machine", "commands": ["dev", "demo"]},
-        {"name": "Look and act", "commands": ["apply", "send", "events", "runs", "replay", "rejected", "secrets"]},
+        {
+            "name": "Look and act",
+            "commands": ["apply", "providers", "send", "events", "runs", "replay", "rejected", "secrets"],
+        },
         {"name": "Processes", "commands": list(_PROCESSES)},
         {"name": "About", "commands": ["version"]},
     ]
