@@ -94,7 +94,8 @@ def parse_split(top: Section) -> str | None:
     try:
         if not isinstance(pointer, str):
             raise ValueError
-        pointer_tokens(pointer)
+        if pointer:
+            pointer_tokens(pointer)
     except ValueError:
         section.fault("pointer", 'a JSON Pointer such as /events, or "" for the whole body', got(pointer))
         return None

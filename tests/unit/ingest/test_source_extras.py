@@ -10,8 +10,10 @@ import yaml
 
 from events.errors import ConfigError
 from ingest.definition import FromEnv, FromFile, Rate, SourceDefinition, Written, label_of
+from ingest.identity import First, Form, Header, Pointer, Query
 from ingest.parsing import parse_source
 from ingest.providers.base import Response
+from ingest.verify.schemes import ApiKey, Basic, Hmac, Pairs, Scheme, Standard, Timestamp
 
 FULL = """
 source: shop
@@ -107,3 +109,45 @@ def test_a_handshake_secret_is_no_signing_secret() -> None:
     assert faults("{source: s, preset: github, secrets: [{env: A, for: handshake}]}") == [
         "secrets: expected at least one, or preset none, which verifies nothing, got none"
     ]
+
+
+@pytest.mark.parametrize(
+    ("verify", "scheme"),
+    [
+        ("{scheme: basic}", Basic()),
+        ("{scheme: apikey, query: key}", ApiKey(query="key")),
+        ("{scheme: standard, tolerance: 1m}", Standard(60.0)),
+        (
+            "{scheme: hmac, header: 'X-Sig-{n}', algorithm: sha384, encoding: base64}",
+            Hmac("X-Sig-{n}", "sha384", "base64"),
+        ),
+        (
+            "{scheme: hmac, header: X-Sig, pairs: {separator: ;, signature: h1, timestamp: ts},"
+            " signed: '{timestamp}:{body}', timestamp: {tolerance: 5s}}",
+            Hmac(
+                "X-Sig", pairs=Pairs(";", "h1", "ts"), signed="{timestamp}:{body}", timestamp=Timestamp(tolerance=5.0)
+            ),
+        ),
+        (
+            "{scheme: hmac, header: X-Sig, timestamp: {pointer: /sent, unit: iso8601}}",
+            Hmac("X-Sig", timestamp=Timestamp(unit="iso8601", pointer="/sent")),
+        ),
+    ],
+)
+def test_every_usual_way_to_verify_can_be_said(verify: str, scheme: Scheme) -> None:
+    document = f"{{source: s, preset: generic, secrets: [a], id: hash, verify: {verify}}}"
+    definition = parse_source(yaml.safe_load(document))
+    assert definition.verify == scheme
+    assert msgspec.json.decode(msgspec.json.encode(definition), type=SourceDefinition).verify == scheme
+
+
+def test_ids_and_types_are_found_anywhere() -> None:
+    definition = parse_source(
+        yaml.safe_load(
+            "{source: s, preset: generic, secrets: [a], id: [{query: q}, {form: Sid}],"
+            " type: {first: [{header: X-T}, {pointer: /t}]}, split: {pointer: ''}}"
+        )
+    )
+    assert definition.id == (Query("q"), Form("Sid"))
+    assert definition.type == (First((Header("X-T"), Pointer("/t"))),)
+    assert definition.split == ""

@@ -110,7 +110,7 @@ def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:
         "source: expected 1 to 63 of a-z, 0-9 and -, got 'A_B'",
         f"preset: expected one of {', '.join(PRESETS)}, got 'githb'; did you mean github?",
         "url: expected an http(s) URL without a query, got 'ftp://example.com'",
-        "id.heder: expected one of header, pointer, got an unknown key; did you mean header?",
+        "id.heder: expected one of header, pointer, query, form, first, got an unknown key; did you mean header?",
         "type.pointer: expected a JSON Pointer such as /data/id, got 'x'",
         f"secrets[0]: expected {expected}, got {{envv: …}}",
         f"secrets[1]: expected {expected}, got a number",
@@ -123,18 +123,21 @@ def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:
 @pytest.mark.parametrize(
     ("verify", "fault"),
     [
-        ("3", "verify: expected {scheme: hmac, …} or {scheme: bearer}, got 3"),
-        ("{header: X}", "verify: expected {scheme: hmac, …} or {scheme: bearer}, got {'header': 'X'}"),
-        ("{scheme: md5}", "verify.scheme: expected hmac or bearer, got 'md5'"),
+        ("3", "verify: expected {scheme: …}, one of hmac, standard, bearer, basic, apikey, got 3"),
+        (
+            "{header: X}",
+            "verify: expected {scheme: …}, one of hmac, standard, bearer, basic, apikey, got {'header': 'X'}",
+        ),
+        ("{scheme: md5}", "verify.scheme: expected one of hmac, standard, bearer, basic, apikey, got 'md5'"),
         ("{scheme: hmac}", "verify.header: expected a header name, got nothing"),
         (
             "{scheme: hmac, header: X, algorithm: md5}",
-            "verify.algorithm: expected one of sha1, sha256, sha512, got 'md5'",
+            "verify.algorithm: expected one of sha1, sha256, sha384, sha512, got 'md5'",
         ),
         ("{scheme: hmac, header: X, encodin: hex}", "verify.encodin: expected one of"),
         ("{scheme: hmac, header: X, prefix: 1}", "verify.prefix: expected text, got 1"),
         ("{scheme: hmac, header: X, signed: fixed}", "verify.signed: expected {body} in it"),
-        ("{scheme: hmac, header: X, timestamp: T}", "verify.timestamp: expected {header: …, unit: s or ms"),
+        ("{scheme: hmac, header: X, timestamp: T}", "verify.timestamp: expected {header: …, unit: s, ms or iso8601"),
         (
             "{scheme: hmac, header: X, signed: '{timestamp}{body}', timestamp: {header: T, tolerance: soon}}",
             "verify.timestamp.tolerance: expected a duration such as 30s, 5m or 24h, got 'soon'",
@@ -168,11 +171,11 @@ def test_a_wrong_scheme_is_named_by_its_path(verify: str, fault: str) -> None:
         ),
         (
             "{source: a, preset: github, secrets: [s], id: sha1}",
-            "id: expected {header: …} or {pointer: …} or hash",
+            "id: expected {header: …} or {pointer: …} or {query: …} or {form: …} or {first: …} or hash",
         ),
         (
             "{source: a, preset: github, secrets: [s], type: []}",
-            "type: expected {header: …} or {pointer: …}, got an",
+            "type: expected {header: …} or {pointer: …} or {query: …} or {form: …} or {first: …}, got an",
         ),
         ("{source: a, preset: github, secrets: [s], 1: 2}", "1: expected one of source"),
     ],
