@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -245,10 +246,10 @@ async def test_a_request_is_judged_at_the_time_at_which_it_came(
     results = {line["id"]: line for line in await done(headrace, "rejected", "recheck")}
     assert results[str(passes)]["result"] == "admitted"
     assert results[str(stays)]["result"] == "refused"
-    assert "the timestamp is 900 s old" in results[str(stays)]["reason"]
+    assert re.fullmatch(r"the timestamp is 9\d\d s old; at most 300 s are accepted", results[str(stays)]["reason"])
     status, out, _ = await headrace("rejected", "recheck")
     assert status == 0
-    assert "still refused: the timestamp is 900 s old; at most 300 s are accepted" in out
+    assert f"still refused: {results[str(stays)]['reason']}" in out
 
 
 async def test_a_secret_that_had_ended_does_not_pass_afterwards(headrace: Headrace, door: Door, tmp_path: Path) -> None:
