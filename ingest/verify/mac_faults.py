@@ -33,7 +33,8 @@ def hmac_faults(scheme: Hmac, url: str) -> list[str]:
     if "body" not in used:
         faults.append("signed: expected {body} in it, or the body could be altered at will, got none")
     if scheme.timestamp is not None:
-        faults += _time_faults(scheme.timestamp, "timestamp" in used)
+        paired = scheme.pairs is not None and bool(scheme.pairs.timestamp)
+        faults += _time_faults(scheme.timestamp, "timestamp" in used, paired)
     elif "timestamp" in used:
         faults.append("timestamp: expected a header, because signed has {timestamp}, got nothing")
     if "id" in used and not scheme.id_header:
@@ -65,15 +66,16 @@ def _borderless(name: str, pieces: list[str]) -> bool:
     )
 
 
-def _time_faults(time: Timestamp, signed: bool) -> list[str]:
+def _time_faults(time: Timestamp, signed: bool, paired: bool) -> list[str]:
     faults: list[str] = []
+    places = sum(map(bool, (time.header, time.pointer, paired)))
+    if places != 1:
+        faults.append(f"timestamp: expected one of header, pointer and pairs.timestamp, got {places} of them")
     if time.pointer:
         try:
             pointer_tokens(time.pointer)
         except ValueError as error:
             faults.append(f"timestamp.pointer: {error}")
-        if time.header:
-            faults.append("timestamp: expected a header or a pointer, got both")
         if signed:
             faults.append("signed: expected no {timestamp}, because the time stands in the body, got {timestamp}")
     elif not signed:

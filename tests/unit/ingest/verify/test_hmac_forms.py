@@ -183,7 +183,12 @@ def test_an_id_cannot_lean_on_a_separator_that_repeats_itself() -> None:
         (Hmac(header="X", signed="{query}{method}{body}"), "signed: expected text between {query} and the parts"),
         (Hmac(header="X", signed="{body}{query}"), "signed: expected text between {query} and the parts"),
         (Hmac(header="X", timestamp=Timestamp(pointer="x")), "timestamp.pointer: expected a JSON Pointer"),
-        (Hmac(header="X", timestamp=Timestamp("T", pointer="/x")), "timestamp: expected a header or a pointer, got"),
+        (Hmac(header="X", timestamp=Timestamp("T", pointer="/x")), "timestamp: expected one of header, pointer and"),
+        (Hmac(header="X", signed="{timestamp}{body}", timestamp=Timestamp()), "timestamp: expected one of header, po"),
+        (
+            Hmac(header="X", signed="{timestamp}{body}", timestamp=Timestamp("T"), pairs=Pairs(timestamp="t")),
+            "timestamp: expected one of header, pointer and pairs.timestamp, got 2 of them",
+        ),
         (
             Hmac(header="X", signed="{timestamp}{body}", timestamp=Timestamp(pointer="/x")),
             "signed: expected no {timestamp}, because the time stands in the body",
