@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -180,7 +181,7 @@ def redacted_query(query: bytes, credentials: Credentials) -> str:
     parts = []
     for part in query.split(b"&"):
         name, equals, value = part.partition(b"=")
-        folded = name.lower()
+        folded = unquote_to_bytes(name.replace(b"+", b" ")).lower()  # as those read it who look for credentials
         secret = folded in _SECRET_NAMES or folded in credentials.query
         parts.append(name + equals + (REDACTED if secret else value))
     return b"&".join(parts).decode("utf-8", "replace")
