@@ -11,7 +11,7 @@ BIN = .venv/bin
 READY = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test demo dev bench-ingest bench-dedup bench-runs lint format types lock clean
+.PHONY: help install check test demo dev bench-ingest bench-dedup bench-verify bench-runs lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ bench-ingest: $(READY) ## how many webhooks a second are acknowledged, and how s
 
 bench-dedup: $(READY) ## the same with millions of deliveries and dedup keys in the log already
 	$(BIN)/python -m tests.bench.dedup
+
+bench-verify: $(READY) ## what each provider's signature costs, in µs
+	$(BIN)/python -m tests.bench.verify
 
 bench-runs: $(READY) ## how many runs a second are finished, and how soon
 	$(BIN)/python -m tests.bench.runs

@@ -29,6 +29,7 @@ from executor.cli.definition_files import (
     definition_files,
     read_definitions,
     unknown_sources,
+    without_url,
 )
 from executor.engine.registry import Registry
 
@@ -63,6 +64,8 @@ async def apply_files(settings: Settings, paths: Sequence[Path], environ: Mappin
     """
     specs = Registry.load(settings.node_modules).specs()
     read = read_definitions(definition_files(paths), environ, specs)
+    if not settings.public_url and (faults := without_url(read)):
+        raise ConfigError("apply", faults)
     box = _box(settings, read)
     async with operator(settings) as database:
         known = {source.slug for source in await definitions.sources(database) if source.definition}

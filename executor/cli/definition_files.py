@@ -25,6 +25,7 @@ from executor.nodes.webhook_deliver import sign
 from executor.workflow.graph import NodeSpec, content_hash, load_yaml, parse_workflow
 from executor.workflow.outcomes import NodeError
 from ingest.parsing_secrets import parse_secret
+from ingest.providers import PRESETS
 from ingest.reading import Section
 from ingest.sources import SourceDefinition, parse_source, resolve_secret, resolve_secrets
 
@@ -131,6 +132,16 @@ def unknown_sources(read: Definitions, known: Set[str]) -> list[str]:
         for workflow in read.workflows
         for source in workflow.sources
         if source not in there
+    ]
+
+
+def without_url(read: Definitions) -> list[str]:
+    """A fault for each source whose sender signs the URL, and which has none of its own."""
+    return [
+        f"source {one.definition.source}: url: expected the URL as its sender knows it, which the signature covers,"
+        " got none; or set HEADRACE_PUBLIC_URL, here and for ingest"
+        for one in read.sources
+        if not one.definition.url and PRESETS[one.definition.preset].needs_url
     ]
 
 

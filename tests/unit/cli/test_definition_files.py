@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from events.errors import ConfigError
-from executor.cli.definition_files import Definitions, definition_files, read_definitions, unknown_sources
+from executor.cli.definition_files import Definitions, definition_files, read_definitions, unknown_sources, without_url
 from executor.engine.registry import Registry
 
 SPECS = Registry.load().specs()
@@ -127,3 +127,12 @@ def test_the_examples_are_right(name: str, tmp_path: Path, monkeypatch: pytest.M
     read = read_definitions([tmp_path / name], {f"DEMO_{one}_SECRET": "key" for one in names}, SPECS)
     assert read.workflows
     assert unknown_sources(read, set()) == []
+
+
+def test_a_sender_that_signs_the_url_needs_one(tmp_path: Path) -> None:
+    file = tmp_path / "square.yaml"
+    file.write_text("{source: till, preset: square, secrets: [s]}")
+    (fault,) = without_url(read_definitions([file], {}, {}))
+    assert fault.startswith("source till: url: expected the URL as its sender knows it")
+    file.write_text("{source: till, preset: square, secrets: [s], url: https://hooks.example.com/in/till}")
+    assert without_url(read_definitions([file], {}, {})) == []
