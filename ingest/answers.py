@@ -22,8 +22,7 @@ CROWDED = problem(
     "load",
     "not stored: there is no room for it now; send it again",
     (b"retry-after", b"%d" % RETRY_AFTER),
-    _CLOSE,
-)
+)  # the connection stays: its sender gets to read this when it has sent what is thrown away meanwhile
 TRY_AGAIN = problem(
     503,
     "log",

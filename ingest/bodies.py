@@ -5,7 +5,8 @@ What it promises:
 - A large body is not read on before there is room for all of it; the server's flow control stops its sender meanwhile.
 - A sender has `timeout` seconds, and one more for every 100 KB that came; while others wait for room, a large body has
   `HURRY` seconds and one for every 1 MB. Then it is `Slow`, and its place is another's.
-- A sender that is refused in the midst of sending is listened to for a moment, so that it gets to read why.
+- A sender of too much is listened to for a moment before it is refused, so that it gets to read why. (Who is `Crowded`
+  need not be: the answer lets its connection live, and the server throws away what still comes.)
 - A body is joined once; its memory is never held twice.
 
 The usual body is one message that is here already, and costs nothing but its place. What has to be waited for costs no
@@ -152,7 +153,7 @@ class Bodies:
             if announced > SMALL:
                 await self._reserve(announced, reading)
             return await self._in_pieces(await (first or receive()), receive, reading)
-        except (TooLarge, Crowded):
+        except TooLarge:
             self._give_back(reading)
             if reading.more:
                 reading.since = math.inf  # `linger` has bounds of its own

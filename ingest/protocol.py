@@ -122,13 +122,11 @@ class HttpProtocol(HttpToolsProtocol):
             if size > FREE and not self._in_body:
                 view = memoryview(data)
                 for start in range(0, size, FREE):  # so that headers are counted before there are thousands
-                    self.parser.feed_data(view[start : start + FREE])
+                    self._parse(view[start : start + FREE])
                     if self.scope and len(self.headers) > MOST_HEADERS:
                         break
             else:
-                self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # nothing here speaks anything else: the request is answered as it is
+                self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, _Refused) else _Refused(_MALFORMED, "malformed"))
@@ -137,6 +135,18 @@ class HttpProtocol(HttpToolsProtocol):
             self._check_unfinished()
         elif not self.cycle:
             self._count(0)  # empty lines between requests
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            # Some clients offer HTTP/2 like this with each request, and the parser leaves the body to that protocol;
+            # nothing here speaks it, so the request is read once more, as one that offers nothing.
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+            lines += [b"%b: %b" % field for field in self.headers if field[0] not in (b"connection", b"upgrade")]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(b"\r\n".join([*lines, b"", bytes(data[error.args[0] :])]))
 
     def _holds_too_much(self) -> bool:
         """Whether what just came is too much, with so much unread on all connections."""
@@ -165,6 +175,10 @@ class HttpProtocol(HttpToolsProtocol):
     # What the parser calls
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refused(_MALFORMED, "connect")
+            return  # to `_parse`
         limit = self._house.header_limit
         if self._framing + self._size > limit and self._header_bytes() > limit:
             raise _Refused(_HEADERS, "large_headers")
@@ -192,6 +206,8 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if not self._in_body:
+            return  # to `_parse`
         self._in_body = self._stamped = False
         self._body = self._framing = 0
         self.scope = None
@@ -218,7 +234,11 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle, app = self.pipeline.pop()
+            if cycle.disconnected:
+                self.transport.close()  # it was damaged on its way
+            else:
+                self._start_asgi_task(cycle, app)
             return
         self._house.idle(self, self.loop.time())
         if not self.scope:
@@ -252,11 +272,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = True
         under_way = self.cycle and not self.cycle.response_complete
         if self._in_body:
-            if not under_way or self.pipeline or self.cycle.response_started:
+            if not under_way or self.cycle.response_started:
                 self.transport.abort()
                 return
-            self.cycle.disconnected = True  # for the application
+            self.cycle.disconnected = True  # for the application, or for whoever would hand it over
             self.cycle.message_event.set()
+            if self.pipeline:
+                self.flow.pause_reading()
+                return
         elif under_way:  # an earlier one: it is answered, then all is over
             self.cycle.keep_alive = False
             self.flow.pause_reading()

@@ -205,6 +205,11 @@ class Process:
         await until(self._dead, f"{self.log.name} dies")
         assert self._child.returncode == -by, self.log.read_text()
 
+    async def ends(self) -> None:
+        """Waits until it has ended, with status 0."""
+        await until(self._dead, f"{self.log.name} ends")
+        assert self._child.returncode == 0, self.log.read_text()
+
     async def _dead(self) -> bool:
         return self._child.poll() is not None
 
