@@ -65,6 +65,11 @@ def answer_okta(incoming: Incoming, keys: Keys) -> Answer | None:
     return json_answer("okta.verification", {"verification": text})
 
 
+def answer_intercom(incoming: Incoming, keys: Keys) -> Answer | None:
+    """Is there. Intercom asks with HEAD before it takes the address; Zulip's integration for Intercom answers alike."""
+    return Answer("intercom.head", headers=(NOSNIFF,)) if incoming.method == "HEAD" else None
+
+
 def answer_cloudevents(incoming: Incoming, keys: Keys) -> Answer | None:
     """Grants an origin the right to send: each that asks, or those in the option `allowed_origin`, by commas.
 
@@ -108,4 +113,5 @@ def _parameters(query: bytes) -> dict[str, str]:
 META = Handshake(answer_meta, methods=("GET",), before=True)
 X = Handshake(answer_x, methods=("GET",), before=True)
 OKTA = Handshake(answer_okta, methods=("GET",), before=True)
+INTERCOM = Handshake(answer_intercom, methods=("HEAD",), before=True)
 CLOUDEVENTS = Handshake(answer_cloudevents, methods=("OPTIONS",), before=True)

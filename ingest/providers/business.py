@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.handshake_unsigned import OKTA
+from ingest.handshake_unsigned import INTERCOM, OKTA
 from ingest.identity import First, Header, Pointer
 from ingest.providers.base import Preset, Response
 from ingest.splitting import elements, narrowed
@@ -32,6 +32,7 @@ BUSINESS: dict[str, Preset] = {
         scheme=Hmac(header="X-Hub-Signature", algorithm="sha1", prefix="sha1="),
         id=(Pointer("/id"),),
         type=(Pointer("/topic"),),
+        handshake=INTERCOM,
         response=Response(status=200),
     ),
     # developer.zendesk.com, "Verifying webhook authenticity" (GET and DELETE have no body), "Anatomy of a webhook

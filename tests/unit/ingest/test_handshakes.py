@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.handshake_signed import DISCORD, SLACK, SNS, ZOOM
-from ingest.handshake_unsigned import CLOUDEVENTS, META, OKTA, X
+from ingest.handshake_unsigned import CLOUDEVENTS, INTERCOM, META, OKTA, X
 from ingest.handshakes import MOST_BODY, MOST_CHALLENGE, Answer, Handshake, Keys
 from ingest.providers import PRESETS
 from ingest.verify.base import Incoming, Refused, Site, Verified
@@ -28,6 +28,7 @@ ALL = {
     "meta": META,
     "x": X,
     "okta": OKTA,
+    "intercom": INTERCOM,
     "cloudevents": CLOUDEVENTS,
 }
 KEYS = Keys(signing=[b"first", b"second"], handshake=[b"", b"verify me", "ß".encode()], site=Site())
@@ -55,7 +56,7 @@ def test_every_handshake_is_its_presets(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_only_what_nothing_signs_is_answered_before_verification(name: str) -> None:
-    assert ALL[name].before is (name in ("meta", "x", "okta", "cloudevents"))
+    assert ALL[name].before is (name in ("meta", "x", "okta", "intercom", "cloudevents"))
     assert bool(ALL[name].methods) is ALL[name].before
 
 
@@ -329,3 +330,11 @@ def test_no_other_request_is_granted_anything() -> None:
     assert asked("a.example.com", {}, ("webhook-request-origin", "b.example.com")) is None
     for rate in ("0", "-1", "many", "1\r\nx: y"):
         assert asked("a.example.com", {"allowed_rate": rate}) is None
+
+
+def test_intercom_is_told_with_head_that_someone_is_there() -> None:
+    asked = request(b"", method="HEAD")
+    answer = answered(INTERCOM, asked)
+    assert (answer.about, answer.status, answer.body) == ("intercom.head", 200, b"")
+    assert INTERCOM.answer(request(b"", method="GET"), KEYS) is None
+    assert INTERCOM.answer(posted({"topic": "ping"}), KEYS) is None
