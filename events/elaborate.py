@@ -24,7 +24,8 @@ from uuid import UUID
 from events.codec import pack
 from events.types import DELIVERY_QUEUE, Kind, Receipt
 
-# A phase is complete before the next because that one counts its rows. `(… IN …) IS TRUE`: see `events.deliveries`.
+# A phase is complete before the next because that one counts its rows. `(… IN …) IS TRUE` is looked up in a hash table;
+# without IS TRUE it becomes a join, which costs the product of the two lengths.
 APPEND_ELABORATE = f"""
 WITH input AS MATERIALIZED (
   SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::bool[], $5::int[], $6::int[], $7::bytea[], $8::bytea[],
@@ -74,7 +75,7 @@ SELECT
 
 def is_plain(batch: Sequence[Receipt]) -> bool:
     """Whether every receipt is nothing but a delivery with a key."""
-    return all(r.routed and r.nonce is None and not r.items for r in batch)
+    return all([r.routed and r.nonce is None and not r.items for r in batch])  # a list is quicker than a generator
 
 
 def without_clashes(batch: Sequence[Receipt]) -> list[Receipt]:

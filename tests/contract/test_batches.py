@@ -76,6 +76,14 @@ async def test_a_batch_that_comes_again_changes_nothing(open_as: Open) -> None:
         assert accepted(await writer.write([receipt("new"), receipt("newer")])) == [True, True]
 
 
+async def test_items_do_not_count_for_receipts(open_as: Open) -> None:
+    async with open_as("ingest") as ingest:
+        writer = DeliveryWriter(ingest)
+        first, sent = receipt("k"), batch("a")
+        await writer.write([first])
+        assert await writer.write([sent, receipt("k")]) == [Accepted(sent.stream_id), Duplicate(first.stream_id)]
+
+
 async def test_an_item_and_a_delivery_by_itself_are_the_same_event(open_as: Open) -> None:
     async with open_as("ingest") as ingest, open_as("operator") as operator:
         writer = DeliveryWriter(ingest)
