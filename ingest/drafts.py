@@ -115,22 +115,34 @@ def document_of(body: bytes, who: str) -> dict[str, Any]:
     return document
 
 
-def placed(body: bytes, pointer: str, value: object) -> bytes:
-    """The JSON object with another value at a JSON Pointer; as it was where there is no such place."""
-    *above, last = [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
+def placed(body: bytes, pointer: str, value: str | int) -> bytes:
+    """The JSON object with another value at a JSON Pointer; as it was where there is no such place.
+
+    In an array of objects each gets a value of its own. Members that are missing on the way are made, elements are not.
+    """
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return body
+    if isinstance(document, list):
+        done = [_put(element, pointer, f"{value}-{index}") for index, element in enumerate(document)]
+        return msgspec.json.encode(document) if any(done) else body
+    return msgspec.json.encode(document) if _put(document, pointer, value) else body
+
+
+def _put(document: Any, pointer: str, value: str | int) -> bool:
+    """Whether there was a place for the value."""
+    *above, last = [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
     place = document
+    may_make = not any(token.isdigit() for token in above)
     for token in above:
         if isinstance(place, list) and token.isdigit() and int(token) < len(place):
             place = place[int(token)]
-        elif isinstance(place, dict):
+        elif isinstance(place, dict) and (token in place or may_make):
             place = place.setdefault(token, {})
         else:
-            return body
+            return False
     if not isinstance(place, dict):
-        return body
+        return False
     place[last] = value
-    return msgspec.json.encode(document)
+    return True

@@ -51,11 +51,11 @@ def send(
     as_json: bool,
 ) -> None:
     """Post signed webhooks to a source, as a sender would: again, under the same id, until acknowledged."""
-    definition, key, base = asyncio.run(_source(source, secret, preset, url))
-    make = sender_for(definition, key)
+    definition, key, base, public = asyncio.run(_source(source, secret, preset, url))
+    target = f"{base.rstrip('/')}/in/{source}"
+    make = sender_for(definition, key, public or target)
     chosen = _chosen(load_payloads(payloads) if payloads else own_payloads(definition.preset), event)
     turns = list(itertools.islice(itertools.cycle(chosen), count))
-    target = f"{base.rstrip('/')}/in/{source}"
     began = time.monotonic()
     tally = asyncio.run(_send(target, turns, make, rate, concurrency))
     seconds = time.monotonic() - began
@@ -67,16 +67,17 @@ def send(
 
 async def _source(
     slug: str, secret: str | None, preset: str | None, url: str | None
-) -> tuple[SourceDefinition, str, str]:
-    """The source, its secret, and where ingest is."""
+) -> tuple[SourceDefinition, str, str, str]:
+    """The source, its secret, where ingest is, and the URL by which senders know the source (empty: that one)."""
     if secret is not None:
         chosen = preset or (slug if slug in SIGNABLE else "generic")
         definition = SourceDefinition(source=slug, preset=chosen)
-        return definition, os.environ.get(secret, secret), url or "http://127.0.0.1:8080"
+        return definition, os.environ.get(secret, secret), url or "http://127.0.0.1:8080", ""
     settings = settings_of()
     async with operator(settings) as database:
         definition, key = await stored_source(database, slug, settings.secret_key)
-    return definition, key, url or f"http://{settings.ingest_host}:{settings.ingest_port}"
+    public = f"{settings.public_url.rstrip('/')}/in/{slug}" if settings.public_url else ""
+    return definition, key, url or f"http://{settings.ingest_host}:{settings.ingest_port}", public
 
 
 def _chosen(payloads: list[Payload], event: str | None) -> list[Payload]:

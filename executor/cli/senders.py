@@ -6,7 +6,10 @@ place where the source looks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import assert_never
+from urllib.parse import quote
 
 import msgspec
 
@@ -15,17 +18,20 @@ from events.database import Database
 from events.errors import ConfigError, NotFound
 from events.secretbox import SecretBox
 from ingest.definition import SourceDefinition
-from ingest.identity import Header
-from ingest.signing import SIGNABLE, sign
-from ingest.verify.schemes import Bearer
+from ingest.drafts import Headers, placed
+from ingest.identity import First, Form, Header, Locator, OtherKey, Pointer, Query
+from ingest.providers import PRESETS
+from ingest.signing import Draft, Sent, sign_as, sign_described
 
-Headers = list[tuple[str, str]]
-Sign = Callable[[str, str, bytes, float], tuple[Headers, bytes]]
-"""(event, delivery id, body, Unix seconds) -> headers, and the body that they sign."""
+NO_ID = "/headrace_send"
+"""Where the id stands in bodies of senders that have none, so that no two are the same."""
+
+Sign = Callable[[str, str, bytes, float], Sent]
+"""(event, delivery id, body, Unix seconds) -> headers, the body that they sign, and what is added to the URL."""
 
 
 async def stored_source(database: Database, slug: str, secret_key: str) -> tuple[SourceDefinition, str]:
-    """A source as it stands, and its first secret (empty where it has none).
+    """A source as it stands, and the first of its secrets that still signs (empty where none does).
 
     Raises:
         NotFound: there is no such source.
@@ -34,45 +40,78 @@ async def stored_source(database: Database, slug: str, secret_key: str) -> tuple
     for row in await definitions.sources(database):
         if row.slug == slug:
             definition = msgspec.convert(row.definition, SourceDefinition)
-            if not row.secrets:
-                return definition, ""
-            return definition, SecretBox(secret_key).open(row.secrets[0], f"source/{row.id}").decode()
+            sealed = _signing(definition, row.secrets)
+            return definition, SecretBox(secret_key).open(sealed, f"source/{row.id}").decode() if sealed else ""
     raise NotFound(f"no source has the name {slug!r}; `headrace apply` makes one")
 
 
-def sender_for(definition: SourceDefinition, secret: str) -> Sign:
+def _signing(definition: SourceDefinition, sealed: Sequence[bytes]) -> bytes:
+    """The first sealed secret that is for signatures and has not ended."""
+    now = time.time()
+    for reference, secret in zip(definition.secrets, sealed, strict=False):
+        if not reference.handshake and (reference.until is None or reference.until > now):
+            return secret
+    return b""
+
+
+def sender_for(definition: SourceDefinition, secret: str, url: str = "") -> Sign:
     """How deliveries to a source are signed.
 
+    Args:
+        url: the source's public URL as senders know it, where the definition does not say it.
+
     Raises:
-        ConfigError: the source verifies in a way that this cannot sign.
+        ConfigError: nobody but the provider can sign for the source, or not with this secret or to no URL.
     """
-    scheme, preset = definition.verify, definition.preset
-    if scheme is not None and not isinstance(scheme, Bearer):
-        expected = f"one of {', '.join(SIGNABLE)}, or generic with a bearer token"
-        raise ConfigError("send", [f"source {definition.source}: expected {expected}, got a signature of its own"])
+    preset = PRESETS.get(definition.preset)
+    at = definition.url or url
+    id = definition.id if definition.id is not None or preset is None else preset.id
+    type = definition.type  # the preset's own is the sender's business, where it has a sender
+    if type is None and preset is not None and definition.verify is not None:
+        type = preset.type
 
-    def make(event: str, delivery_id: str, body: bytes, now: float) -> tuple[Headers, bytes]:
-        if preset == "stripe":
-            body = _with_id(body, delivery_id)
-        headers = sign(preset, secret, event, delivery_id, body, now) if scheme is None else _bearer(scheme, secret)
-        if scheme is not None:
-            headers += [("X-Delivery-Id", delivery_id), ("X-Event-Type", event)]
-        for locator, value in ((definition.id, delivery_id), (definition.type, event)):
-            headers += [(part.name, value) for part in locator or () if isinstance(part, Header)]
-        return headers, body
+    def make(event: str, delivery_id: str, body: bytes, now: float) -> Sent:
+        typed = _named(type, event, Headers(), "", body)
+        headers, query, named = _named(id, delivery_id, *typed)
+        if (headers, query, named) == typed:
+            named = placed(body, NO_ID, delivery_id)
+        draft = Draft(secret, event, delivery_id, named, now, at + (f"?{query}" if query else ""))
+        sent = sign_described(definition.verify, draft) if definition.verify else sign_as(definition.preset, draft)
+        theirs = {name.lower() for name, _ in sent.headers}
+        more = [(name, value) for name, value in headers if name.lower() not in theirs]
+        return Sent([*sent.headers, *more], sent.body, "&".join(part for part in (query, sent.query) if part))
 
-    make("", "", b"{}", 0.0)  # a secret that cannot be used shows now
+    try:
+        make("", "", b"{}", 0.0)  # a secret that cannot be used shows now
+    except ConfigError as error:
+        if any(not fault.startswith("body: ") for fault in error.faults):
+            raise
     return make
 
 
-def _bearer(scheme: Bearer, token: str) -> Headers:
-    return [("Content-Type", "application/json"), (scheme.header, f"{scheme.prefix}{token}")]
+def _named(
+    locator: Locator | None, value: str, headers: Headers, query: str, body: bytes
+) -> tuple[Headers, str, bytes]:
+    """The delivery with a value in the first place of a locator, where a sender has a say in it."""
+    part = next(_plain(locator or ()), None)
+    match part:
+        case None:
+            return headers, query, body
+        case Header(name=name):
+            return [*headers, (name, value)], query, body
+        case Query(name=name):
+            return headers, "&".join(one for one in (query, f"{quote(name)}={quote(value)}") if one), body
+        case Pointer(path=path):
+            return headers, query, placed(body, path, value)
+        case Form() | OtherKey():
+            return headers, query, body
+        case impossible:
+            assert_never(impossible)
 
 
-def _with_id(body: bytes, delivery_id: str) -> bytes:
-    """The body with an id of its own at `/id`, where Stripe has it."""
-    try:
-        document = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
-        return body
-    return msgspec.json.encode({**document, "id": f"evt_{delivery_id.replace('-', '')}"})
+def _plain(locator: Locator) -> Iterator[Header | Pointer | Query | Form | OtherKey]:
+    for part in locator:
+        if isinstance(part, First):
+            yield from _plain(part.parts)
+        else:
+            yield part

@@ -28,7 +28,13 @@ TIMEOUT = 30.0
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """What came of one delivery. `status` 0: no answer. `seconds`: from the first try to the last answer."""
+    """What came of one delivery.
+
+    Args:
+        event_id: None where the source answers something of its own, as its provider wants it.
+        status: 0: no answer.
+        seconds: from the first try to the last answer.
+    """
 
     event_id: UUID | None
     duplicate: bool
@@ -40,7 +46,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def acknowledged(self) -> bool:
-        return self.event_id is not None
+        return 200 <= self.status < 300
 
 
 class Tally(msgspec.Struct):
@@ -118,15 +124,16 @@ async def _deliver(client: httpx2.AsyncClient, url: str, make: Sign, event: str,
     began = time.monotonic()
     status, said, pause = 0, "", 0.0
     for attempt in range(1, TRIES + 1):
-        headers, signed = make(event, delivery_id, body, time.time())
+        sent = make(event, delivery_id, body, time.time())
+        target = f"{url}?{sent.query}" if sent.query else url
         try:
-            answer = await client.post(url, content=signed, headers=headers)
+            answer = await client.post(target, content=sent.body, headers=sent.headers)
         except httpx2.TransportError as error:
             status, said, pause = 0, f"{type(error).__name__} {error}".strip(), 0.0
         else:
             status, said, pause = answer.status_code, answer.text[:200], _asked_pause(answer)
             if status < 500 and status != 429:
-                return _final(answer, signed, attempt, time.monotonic() - began)
+                return _final(answer, sent.body, attempt, time.monotonic() - began)
         if attempt < TRIES:
             await asyncio.sleep(max(pause, min(LONGEST, 0.1 * 2**attempt) * random.uniform(0.5, 1.0)))
     return Delivery(None, False, status, said, body, TRIES, time.monotonic() - began)
@@ -138,8 +145,8 @@ def _final(answer: httpx2.Response, body: bytes, tries: int, seconds: float) -> 
         return Delivery(None, False, answer.status_code, said, body, tries, seconds)
     try:
         acknowledged = msgspec.json.decode(answer.content, type=_Acknowledged)
-    except msgspec.DecodeError:
-        return Delivery(None, False, 0, f"expected an acknowledgement, got: {said}", body, tries, seconds)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Delivery(None, False, answer.status_code, said, body, tries, seconds)
     return Delivery(acknowledged.id, acknowledged.duplicate, answer.status_code, "", body, tries, seconds)
 
 

@@ -18,10 +18,13 @@ from executor.cli import sending
 from executor.cli.payloads import load_payloads, own_payloads
 from executor.cli.senders import sender_for
 from executor.cli.sending import Delivery, Tally, send_all
+from ingest.definition import SourceDefinition
 from ingest.parsing import parse_source
 from ingest.sources import compile_source
 from ingest.verify.schemes import Incoming, Verified, headers_of
+from tests.unit.ingest.senders import PLAYERS
 
+URL = "https://hooks.example.com/in/test"
 SOURCES: list[dict[str, Any]] = [
     {"source": "a", "preset": "github", "secrets": ["key"]},
     {"source": "a", "preset": "stripe", "secrets": ["key"]},
@@ -38,27 +41,78 @@ SOURCES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("document", SOURCES)
+SOURCES += [
+    {"source": "a", "preset": "generic", "secrets": ["key"], **more}
+    for more in (
+        {"verify": {"scheme": "apikey", "query": "k"}, "id": {"query": "number"}},
+        {"verify": {"scheme": "apikey", "header": "X-Key"}, "id": {"pointer": "/order/number"}},
+        {"verify": {"scheme": "hmac", "header": "X-S", "signed": "{method} {url} {id}.{body}"}, "url": URL},
+        {"verify": {"scheme": "hmac", "header": "X-S", "signed": "{url}{body}"}, "url": URL, "id": {"query": "n"}},
+        {"verify": {"scheme": "hmac", "header": "X-S", "signed": "{path} {query} {body}"}, "id": {"query": "n"}},
+        {"verify": {"scheme": "hmac", "header": "X-S-{n}", "prefix": "v=", "encoding": "base64url"}, "id": "hash"},
+        {
+            "verify": {
+                "scheme": "hmac",
+                "header": "X-S",
+                "algorithm": "sha384",
+                "pairs": {"separator": ";", "signature": "h1", "timestamp": "ts"},
+                "signed": "{timestamp}:{body}",
+                "timestamp": {"unit": "ms"},
+            }
+        },
+        {"verify": {"scheme": "hmac", "header": "X-S", "timestamp": {"pointer": "/sent/at", "unit": "iso8601"}}},
+        {
+            "verify": {
+                "scheme": "hmac",
+                "header": "X-S",
+                "signed": "{timestamp}{body}",
+                "timestamp": {"header": "T", "unit": "iso8601"},
+            }
+        },
+        {"verify": {"scheme": "basic"}, "secrets": ["user:pass"]},
+        {"verify": {"scheme": "standard"}, "secrets": ["whsec_c2VjcmV0"]},
+        {"verify": {"scheme": "hmac", "header": "X-S", "key": "hex"}, "secrets": ["6b6579"]},
+    )
+]
+SOURCES += [
+    {"source": "a", "preset": preset, "secrets": [PLAYERS[preset].secret], "url": URL, "text": PLAYERS[preset].text}
+    for preset in PLAYERS
+]
+
+
+@pytest.mark.parametrize("document", SOURCES, ids=lambda document: document["preset"])
 def test_what_is_sent_passes_the_source_under_an_id_of_its_own(document: dict[str, Any]) -> None:
-    definition = parse_source(document)
+    text = {**document}.pop("text", '{"id": "x", "type": "order.paid"}')
+    definition = parse_source({key: value for key, value in document.items() if key != "text"})
     secret = document["secrets"][0]
-    source, make = compile_source(definition, [secret.encode()]), sender_for(definition, secret)
+    source, make = compile_source(definition, [secret.encode()]), sender_for(definition, secret, URL)
     keys = set()
-    for id in ("one", "two"):
-        headers, body = make("order.paid", id, b'{"id": "x", "type": "order.paid"}', 1_700_000_000.0)
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers]
-        incoming = Incoming("POST", "/in/a", b"", headers_of(raw), body)
+    for id in ("one", "two", "two"):
+        sent = make("order.paid", id, text.encode(), 1_700_000_000.0)
+        raw = [(name.lower().encode(), value.encode()) for name, value in sent.headers]
+        incoming = Incoming("POST", "/in/test", sent.query.encode(), headers_of(raw), sent.body)
         assert isinstance(source.verify(incoming, 1_700_000_000.0), Verified)
         keys.add(source.identify(incoming).key)
     assert len(keys) == 2
 
 
-def test_a_signature_of_its_own_and_an_unusable_secret_are_refused_at_once() -> None:
-    own = parse_source({**SOURCES[2], "verify": {"scheme": "hmac", "header": "X-Sig", "algorithm": "sha512"}})
-    with pytest.raises(ConfigError, match="a signature of its own"):
-        sender_for(own, "key")
+def test_what_nobody_but_the_provider_can_sign_and_an_unusable_secret_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="cannot sign as SendGrid"):
+        sender_for(SourceDefinition(source="a", preset="sendgrid"), "key")
     with pytest.raises(ConfigError, match="secret"):
         sender_for(parse_source(SOURCES[0]), " ")
+
+
+def test_a_batch_gets_an_id_for_each_of_its_events() -> None:
+    make = sender_for(SourceDefinition(source="a", preset="hubspot"), "key", URL)
+    items = json.loads(make("e", "one", b'[{"eventId":1},{"eventId":1}]', 0.0).body)
+    assert [item["subscriptionId"] for item in items] == ["one-0", "one-1"]
+
+
+@pytest.mark.parametrize("body", [b"", b"a=1", b"\xff", b"[1]", b"3"])
+def test_a_body_without_a_place_for_an_id_is_sent_as_it_is(body: bytes) -> None:
+    make = sender_for(SourceDefinition(source="a", preset="zoom"), "key")
+    assert make("e", "one", body, 0.0).body == body
 
 
 async def _sent(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx2.Request], httpx2.Response]) -> list[Delivery]:
@@ -103,6 +157,13 @@ async def test_a_4xx_is_final_and_its_reason_is_kept(monkeypatch: pytest.MonkeyP
     for delivery in await _sent(monkeypatch, lambda request: httpx2.Response(401, text="no signature matches")):
         tally.count(delivery)
     assert (tally.refused, tally.retries, tally.fault) == (3, 0, "401: no signature matches")
+
+
+async def test_an_answer_in_the_provider_s_own_form_acknowledges_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally()
+    for delivery in await _sent(monkeypatch, lambda request: httpx2.Response(200, text="[accepted]")):
+        tally.count(delivery)
+    assert (tally.accepted, tally.fault) == (3, "")
 
 
 async def test_a_sender_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
