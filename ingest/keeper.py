@@ -120,10 +120,14 @@ class Keeper:
         self._look.set()
 
     async def close(self, grace: float = GRACE) -> None:
-        """Answers what was appended, and moves what lies in the spool if PostgreSQL is there, for `grace` seconds."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        """Answers what was appended, and moves what lies in the spool if PostgreSQL is there, for `grace` seconds.
+        A keeper that was not started, or was closed before, is left as it is.
+        """
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
         await self._journal.drain()
         if self._spool is None:
             return

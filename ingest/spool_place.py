@@ -59,10 +59,11 @@ def explained(directory: Path) -> Iterator[None]:
 
 def damaged(path: Path, answer: str) -> ConfigError:
     """A file that SQLite finds unsound."""
+    what_to_do = f"save what can be saved with `sqlite3 {path.name} .recover`, or move the directory away"
     return fault(
         path,
-        f"a sound file, got: {answer}. It may hold acknowledged deliveries, so nothing was changed: save what can be "
-        f"saved with `sqlite3 {path.name} .recover`, or move the directory away, then start again",
+        f"a sound file, got: {' '.join(answer.split())}. It may hold acknowledged deliveries, so it stays as it is: "
+        f"{what_to_do}, then start again",
     )
 
 
