@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from events.database import Database
@@ -26,7 +27,7 @@ from executor.cli.main import main
 from ingest.rejections import Rejections
 from ingest.signing import sign
 from ingest.verify.base import Incoming, headers_of
-from tests.system import SECRET_KEY, System
+from tests.system import SECRET_KEY, System, until
 
 pytestmark = pytest.mark.anyio
 
@@ -319,6 +320,25 @@ async def test_a_greeting_is_not_admitted(system: System, headrace: Headrace, do
     assert [line["result"] for line in results] == ["refused", "refused", "admitted", "refused"]
     assert results[0]["reason"].startswith("it was a greeting")
     assert results[3]["reason"].startswith("a GET delivers nothing here")
+
+
+async def test_the_relay_deletes_what_is_old(
+    system: System, headrace: Headrace, door: Door, tmp_path: Path, database_url: str
+) -> None:
+    await apply(headrace, tmp_path, SHOP % RIGHT)
+    await door.refuse_github(b"old")
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("UPDATE rejected SET recorded_at = recorded_at - interval '71 hours'")
+    await owner.close()
+    young = await door.refuse_github(b"young")
+    system.environment["HEADRACE_REJECTED_RETENTION"] = "70h"
+    system.relay()
+
+    async def deleted() -> bool:
+        return await system.count("SELECT count(*) FROM rejected") == 1
+
+    await until(deleted, "the relay has deleted the old one")
+    assert [line["id"] for line in await done(headrace, "rejected", "list")] == [str(young)]
 
 
 async def test_what_is_not_there_is_one_line(headrace: Headrace, tmp_path: Path) -> None:
