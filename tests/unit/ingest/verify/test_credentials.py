@@ -1,4 +1,4 @@
-"""Basic, API keys, several schemes at once, lists of addresses and secrets that end: each lets in no one else."""
+"""Basic, API keys, several schemes at once and lists of addresses: each lets in no one else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 
 from ingest.verify.addresses import network_of, within_addresses
 from ingest.verify.anyof import AnyOf
-from ingest.verify.rotation import until_their_end
 from ingest.verify.schemes import (
-    NO_SECRET,
     ApiKey,
     Basic,
     Bearer,
@@ -187,15 +185,3 @@ def test_what_is_no_network_is_said(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match="expected a network") as caught:
         network_of(text)
     assert str(caught.value).startswith(fault)
-
-
-def test_a_secret_ends_at_its_end_and_the_others_go_on() -> None:
-    tokens = compile_scheme(Bearer(), [b"old", b"new"])
-    verify = until_their_end(tokens, [NOW, None])
-    old, new = (request(b"", ("Authorization", f"Bearer {token}")) for token in ("old", "new"))
-    assert verify(old, NOW - 1) == Verified(0)
-    assert verify(old, NOW) == Refused("the signature is by a secret whose time has ended")
-    assert verify(new, NOW) == Verified(1)
-    assert isinstance(verify(request(b""), NOW), Refused)
-    assert until_their_end(OPEN, [0.0])(request(b""), NOW) == Verified(NO_SECRET)
-    assert until_their_end(tokens, [None, None]) is tokens
