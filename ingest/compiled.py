@@ -54,7 +54,7 @@ class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
     identify_whole: Identify = _HASHED
     split: Split | None = None
     handshake: Handshake | None = None
-    keys: Keys = Keys((), (), Site())
+    keys: Callable[[float], Keys] = lambda now: Keys((), (), Site())
     labels: tuple[str, ...] = ()
     credentials: Credentials = Credentials()
     respond: Callable[[Appended], Reply] = responder(Response())
@@ -63,15 +63,16 @@ class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
     allow: bytes = b"POST"
     wants_peer: bool = False
 
-    def greet(self, incoming: Incoming, *, before: bool) -> Answer | None:
+    def greet(self, incoming: Incoming, now: float, *, before: bool) -> Answer | None:
         """The answer to a greeting; None where the request is none, or not one that is answered at this point.
 
         Args:
+            now: Unix seconds; secrets that have ended answer nothing.
             before: whether it is asked before verification.
         """
         if self.handshake is None or self.handshake.before is not before:
             return None
-        return self.handshake.answer(incoming, self.keys)
+        return self.handshake.answer(incoming, self.keys(now))
 
 
 def compile_source(
@@ -116,7 +117,7 @@ def compile_source(
         identify_whole=compile_identity((), (), scheme.signed_headers()),
         split=split,
         handshake=preset.handshake,
-        keys=Keys(signing, [secrets[index] for index in sorted(for_greeting) if index < len(secrets)], site),
+        keys=_keys(definition.secrets, secrets, site),
         labels=tuple(label_of(*numbered) for numbered in signers)
         or tuple(f"secrets[{n}]" for n in range(len(secrets))),
         credentials=_credentials(scheme),
@@ -138,6 +139,26 @@ def _verifier(scheme: Description, references: Sequence[SecretRef], signing: lis
     if len(ends) != len(signing):
         return refuse_all("the source's secrets are not those of its definition")
     return with_ends(lambda some: scheme.compile(some, site), signing, ends)
+
+
+def _keys(references: Sequence[SecretRef], secrets: list[bytes], site: Site) -> Callable[[float], Keys]:
+    """By the time: the secrets that have not ended, apart by what they are for."""
+    if not references:
+        everything = Keys(secrets, (), site)
+        return lambda now: everything
+
+    def at(now: float) -> Keys:
+        left = [
+            (one.handshake, secret)
+            for one, secret in zip(references, secrets, strict=False)
+            if one.until is None or now < one.until
+        ]
+        return Keys([secret for greets, secret in left if not greets], [one for greets, one in left if greets], site)
+
+    if any(one.until is not None for one in references):
+        return at
+    always = at(0.0)
+    return lambda now: always
 
 
 def _credentials(scheme: Description) -> Credentials:

@@ -66,10 +66,10 @@ def reopened(kept: KeptRejection, box: SecretBox | None, limit: int) -> Reopened
     return Reopened(incoming, plain_of(incoming, limit), headers)
 
 
-def no_delivery(source: Source, plain: Incoming) -> Refused | None:
+def no_delivery(source: Source, plain: Incoming, now: float) -> Refused | None:
     """Why an authentic request would not have been a delivery: it only greets. None if it would."""
     compiled = source.compiled
-    if any(compiled.greet(plain, before=before) is not None for before in (True, False)):
+    if any(compiled.greet(plain, now, before=before) is not None for before in (True, False)):
         return Refused("it was a greeting, which is answered at once or not at all: have the sender send it again")
     if plain.method not in compiled.methods:
         return Refused(f"a {plain.method} delivers nothing here")

@@ -96,7 +96,7 @@ class Door:
                     body = await self._bodies.read(receive, headers.get(b"content-length"))
                     held = len(body)
                     peer = self._peers.of(scope) if source.compiled.wants_peer else ""
-                    incoming = Incoming(scope["method"], scope["path"], scope["query_string"], headers, body, peer)
+                    incoming = Incoming(scope["method"], _path(scope), scope["query_string"], headers, body, peer)
                     reply = await self._receive(source, incoming, raw)
             except Gone:
                 return
@@ -131,7 +131,7 @@ class Door:
 
     async def _admit(self, arrival: Arrival, span: Span) -> Reply:
         compiled = arrival.source.compiled
-        if (answer := compiled.greet(arrival.plain, before=True)) is not None:
+        if (answer := compiled.greet(arrival.plain, arrival.now, before=True)) is not None:
             return await self._greet(arrival, answer)
         if arrival.plain.method not in compiled.methods:
             return answers.method_not_allowed(compiled.allow)
@@ -140,7 +140,7 @@ class Door:
                 span.set("headrace.refused", reason)
                 return await self._refuse(arrival, reason)
             case Verified() as verified:
-                if (answer := compiled.greet(arrival.plain, before=False)) is not None:
+                if (answer := compiled.greet(arrival.plain, arrival.now, before=False)) is not None:
                     return await self._greet(arrival, answer)
                 return await self._store(arrival, verified, span)
             case Wanted(url):
@@ -220,6 +220,12 @@ def _turned_away(source: Source | None, method: str) -> Reply | None:
     if source.bucket is not None and (wait := source.bucket.peek(time.monotonic())):
         return answers.too_many(wait)
     return None
+
+
+def _path(scope: dict[str, Any]) -> str:
+    """The path as it was sent, undecoded and with the mount: some sign it."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("latin-1")
 
 
 def _not_stored(slug: str, error: Exception) -> Reply:

@@ -127,7 +127,7 @@ class _Rechecking:
             case Wanted(url):
                 return _still(kept, Refused(f"the certificate at {url} cannot be had"))
             case Verified() as verified:
-                greeting = no_delivery(source, request.plain)
+                greeting = no_delivery(source, request.plain, received_at(kept))
                 if greeting is not None:
                     return _still(kept, greeting)
                 return await self._admit(source, kept, request, verified)
