@@ -21,10 +21,11 @@ import io
 import math
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ingest.room import SMALL, Crowded, Room
+from ingest.begun import Begun, at_hand
+from ingest.room import SMALL, Room
 
 LINGER = 1.0
 """Seconds that a sender who was refused is listened to before it is answered and hung up on."""
@@ -68,32 +69,6 @@ class _Reading:
         self.late = False
 
 
-class _Begun:
-    """An awaitable whose first step was taken: `steps` go on when what they wait for, `step`, is there."""
-
-    def __init__(self, steps: Generator[Any, Any, Message], step: object) -> None:
-        self._steps = steps
-        self._step = step
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        step = self._step
-        try:
-            while True:
-                try:
-                    answer = yield step
-                except BaseException as error:
-                    step = self._steps.throw(error)
-                else:
-                    step = self._steps.send(answer)
-        except StopIteration as done:
-            message: Message = done.value
-            return message
-
-
-async def _at_hand(message: Message) -> Message:
-    return message
-
-
 class Bodies:
     """Reads the bodies of one process's requests.
 
@@ -134,13 +109,13 @@ class Bodies:
         except StopIteration as done:  # it was here already, so nobody has to watch
             message = done.value
         else:
-            return await self._watched(_Begun(steps, step), announced, receive)
+            return await self._watched(Begun(steps, step), announced, receive)
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
             if len(body) <= SMALL:
                 self.room.take(len(body))
                 return body
-        return await self._watched(_at_hand(message), announced, receive)
+        return await self._watched(at_hand(message), announced, receive)
 
     async def _watched(self, first: Awaitable[Message] | None, announced: int, receive: Receive) -> bytes:
         """Reads a body that may take its time. `first`: what gives its first message, where that was asked for."""

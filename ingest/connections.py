@@ -83,8 +83,10 @@ class Connections:
         self.count += 1
         self._idle[connection] = now
         if self.count > self._most:
-            self.turned_away["too many connections"] += 1
-            next(iter(self._idle)).close_now()  # itself, when no other is idle
+            self.turned_away["too_many"] += 1
+            longest = next(iter(self._idle))  # itself, when no other is idle
+            del self._idle[longest]
+            longest.close_now()
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_again)
 

@@ -11,7 +11,8 @@ What it adds:
 - At the end of the shutdown's grace, a request that is still under way is answered 503.
 - An idle connection holds nothing of its last request.
 
-It stands on uvicorn's `HttpToolsProtocol` and its attributes; tests/faults/test_abuse.py shows what must go on working.
+It is one class, and long, because transport, parser and server each call the same object. It stands on uvicorn's
+`HttpToolsProtocol` and its attributes; tests/faults/test_http.py shows what must go on working.
 """
 
 from __future__ import annotations
