@@ -6,12 +6,14 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 # Which tests `make test` runs, and `make check` at its end; empty: none
 TESTS = tests
+# How long `make fuzz` runs
+FUZZ_SECONDS = 300
 
 BIN = .venv/bin
 READY = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test demo dev bench-ingest bench-dedup bench-verify bench-runs lint format types lock clean
+.PHONY: help install check test fuzz demo dev bench-ingest bench-dedup bench-verify bench-runs lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +29,9 @@ check: $(READY) ## format, lint, types, import rule, then the tests; stops at th
 
 test: $(READY) ## the tests, against real services (embedded ones unless told otherwise); TESTS=… runs some
 	$(BIN)/pytest $(TESTS)
+
+fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS (300); ends at the first finding
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 demo: $(READY) ## a webhook comes in, a worker is killed, the work is done: in about a minute, then all is gone
 	$(BIN)/headrace demo

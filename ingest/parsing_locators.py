@@ -55,7 +55,7 @@ def _part(top: Section, path: str, value: Any, expected: str) -> Part | None:  #
             return Query(section.matching("query", NAME, "the name of a query parameter", required=True))
         case "form":
             return Form(section.matching("form", NAME, "the name of a form field", required=True))
-        case "first" if isinstance(value["first"], list) and all("first" not in item for item in value["first"]):
+        case "first" if isinstance(value["first"], list) and not any(map(_is_first, value["first"])):
             return First(_parts(top, f"{path}.first", value["first"], expected))
         case "first":
             section.fault("first", "a list of the other forms", got(value["first"]))
@@ -69,3 +69,7 @@ def _part(top: Section, path: str, value: Any, expected: str) -> Part | None:  #
         case _:
             pass  # an unknown key: the section said so
     return None
+
+
+def _is_first(value: Any) -> bool:
+    return isinstance(value, Mapping) and "first" in value
