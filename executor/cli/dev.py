@@ -34,7 +34,13 @@ LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 @click.command()
 @click.option("--ingest-port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="For ingest.")
-def dev(ingest_port: int) -> None:
+@click.option(
+    "--public-url",
+    envvar="HEADRACE_PUBLIC_URL",
+    metavar="URL",
+    help="Where senders reach ingest, through a tunnel for example.  [http://127.0.0.1 and the port]",
+)
+def dev(ingest_port: int, public_url: str | None) -> None:
     """Run everything on this machine, until Ctrl-C; data stays in ./.headrace."""
     began = time.monotonic()
     with until_signalled() as signalled, Machine(DIRECTORY, _say) as machine:
@@ -43,9 +49,13 @@ def dev(ingest_port: int) -> None:
             _say(f"port {ingest_port} is taken by something else; ingest takes {port}")
         key = machine.secret("hello.key", lambda: f"hr_{secrets.token_urlsafe(24)}")
         machine.secret("github.secret", lambda: secrets.token_hex(20))
-        settings: dict[str, Value] = {"ingest_port": port, "egress_allow": LOOPBACK}
+        settings: dict[str, Value] = {
+            "ingest_port": port,
+            "public_url": public_url or f"http://127.0.0.1:{port}",
+            "egress_allow": LOOPBACK,
+        }
         machine.start(settings, os.environ, lambda loaded: asyncio.run(_first_time(loaded)))
-        click.echo(_welcome(port, key, time.monotonic() - began))
+        click.echo(_welcome(port, public_url, key, time.monotonic() - began))
         signalled.wait()
         _say("stopping; the data stays in .headrace")
 
@@ -91,10 +101,11 @@ def _say(text: str) -> None:
     click.echo(f"headrace: {text}", err=True)
 
 
-def _welcome(port: int, key: str, seconds: float) -> str:
+def _welcome(port: int, public_url: str | None, key: str, seconds: float) -> str:
     url = f"http://127.0.0.1:{port}"
+    outside = f"\n  for senders {public_url.rstrip('/')}/in/SOURCE" if public_url else ""
     return f"""headrace is ready after {span(seconds)}
-  webhooks    {url}/in/SOURCE, sources: hello, github
+  webhooks    {url}/in/SOURCE, sources: hello, github{outside}
   API key     {key} (of hello; in .headrace/hello.key)
   logs        .headrace/logs, settings in .headrace/dev.toml
 
@@ -107,7 +118,9 @@ Then, in this directory:
   headrace events                             what came in
   headrace runs                               what was done about it
   headrace replay ID                          do it again
+  headrace rejected list                      what was refused, and why
   headrace send --source github --count 100   as GitHub would
+  headrace providers                          whose webhooks a source can take
   headrace apply FILE                         your own sources and workflows
 
 Ctrl-C stops everything; the data stays."""
