@@ -7,7 +7,7 @@ import hmac as reference
 
 import pytest
 
-from ingest.verify.schemes import Hmac, Pairs, Refused, Site, Timestamp, Verified
+from ingest.verify.schemes import Hmac, Incoming, Pairs, Refused, Site, Timestamp, Verified
 from tests.unit.ingest.requests import NOW, compile_scheme, request
 
 BODY = b'{"a":1}'
@@ -40,6 +40,21 @@ def test_any_of_the_numbered_headers_may_match_any_secret() -> None:
     ):
         assert isinstance(verify(refused, NOW), Refused)
     assert scheme.signed_headers() == ()
+
+
+def test_a_numbered_header_without_the_prefix_counts_for_none() -> None:
+    verify = compile_scheme(Hmac(header="X-{n}", prefix="sha256="), [b"k"])
+    good = by(b"k", BODY)
+    assert verify(request(BODY, ("X-1", "old"), ("X-2", f"sha256={good}")), NOW) == Verified(0)
+    assert isinstance(verify(request(BODY, ("X-1", f"SHA256={good}")), NOW), Refused)
+    assert isinstance(verify(request(BODY, ("X-1", good.rjust(len(good) + 7, "0"))), NOW), Refused)
+
+
+def test_a_path_has_no_slash_at_its_end_that_could_be_the_body_s() -> None:
+    verify = compile_scheme(Hmac(header="X-S", signed="{path}/{body}"), [b"k"])
+    signature = {b"x-s": by(b"k", b"/in/a//b").encode()}
+    assert verify(Incoming("POST", "/in/a", b"", signature, b"/b"), NOW) == Verified(0)
+    assert isinstance(verify(Incoming("POST", "/in/a/", b"", signature, b"b"), NOW), Refused)
 
 
 def test_pairs_may_be_separated_by_semicolons_and_need_no_time() -> None:
