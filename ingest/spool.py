@@ -31,6 +31,9 @@ BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20
 """Bounds of one commit to the spool."""
 
+USUAL = 64 << 10
+"""Bytes that a delivery seldom exceeds."""
+
 Result = TypeVar("Result")
 
 
@@ -83,8 +86,10 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether less than a hundredth of the limit is left."""
-        return self.size > self.limit - self.limit // 100
+        """Whether too little is left for a delivery of usual size: a hundredth of the limit, or 64 KB, or, of a very
+        small limit, a tenth.
+        """
+        return self.limit - self.size < max(self.limit // 100, min(USUAL, self.limit // 10))
 
     def append(self, receipt: Receipt) -> asyncio.Future[Appended]:
         """Keeps a receipt; the future resolves when it is durable.

@@ -210,6 +210,16 @@ class Process:
         await until(self._dead, f"{self.log.name} ends")
         assert self._child.returncode == 0, self.log.read_text()
 
+    async def fails(self) -> None:
+        """Waits until it has ended by itself, with another status than 0."""
+        await until(self._dead, f"{self.log.name} fails")
+        assert self._child.returncode > 0, self.log.read_text()
+
+    async def finishes(self) -> None:
+        """SIGTERM, which it follows with status 0."""
+        self._child.terminate()
+        await self.ends()
+
     async def _dead(self) -> bool:
         return self._child.poll() is not None
 

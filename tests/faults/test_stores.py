@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
 import pytest
 import redis.asyncio as redis
 
 from events import log
-from executor.cli.embedded import EmbeddedPostgres, EmbeddedRedis, scratch
-from migrations.run import upgrade_async
+from executor.cli.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests.senders import Senders
 from tests.system import System, chain
 
@@ -89,29 +85,6 @@ async def test_redis_flushed_again_and_again_costs_time_and_nothing_else(system:
     assert len(system.recorded()) == 2 * len(senders.acknowledged), "nobody died, so nothing ran twice"
     for client in clients:
         await client.aclose()
-
-
-@pytest.fixture
-async def fragile(tmp_path: Path) -> AsyncIterator[tuple[System, EmbeddedPostgres, EmbeddedRedis]]:
-    """A system on servers of its own, which a test may stop."""
-    with scratch() as directory:
-        postgres, server = (
-            EmbeddedPostgres(directory / "postgres"),
-            EmbeddedRedis(directory / "redis", persist=False),
-        )
-        try:
-            await asyncio.to_thread(postgres.start)
-            await asyncio.to_thread(server.start)
-            admin = await asyncpg.connect(postgres.url)
-            await admin.execute("CREATE DATABASE headrace")
-            await admin.close()
-            await upgrade_async(postgres.database_url("headrace"))
-            urls = (server.database_url(0), server.database_url(1))
-            async with System(tmp_path, postgres.database_url("headrace"), urls) as system:
-                yield system, postgres, server
-        finally:
-            server.kill()
-            postgres.stop("immediate")
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
