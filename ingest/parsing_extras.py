@@ -117,8 +117,8 @@ def parse_response(top: Section) -> Response | None:
     if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 299:
         section.fault("status", "200 to 299, because others tell the sender to send it again", got(status))
         status = 202
-    body = section.text("body")
-    if len(body) > MOST_TEXT:
+    body = section.text("body") if section.value("body") is not None else None
+    if body is not None and len(body) > MOST_TEXT:
         section.fault("body", f"at most {MOST_TEXT} characters", f"{len(body)}")
     if body and status == 204:
         section.fault("body", "none, because the status is 204", got(body))

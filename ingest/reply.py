@@ -28,8 +28,8 @@ def problem(status: int, about: str, message: str, *more: tuple[bytes, bytes], *
 def responder(response: Response) -> Callable[[Appended], Reply]:
     """What a source's accepted deliveries are answered: its own text, or `{"id": …, "duplicate": …}`."""
     own = [(name.lower().encode(), value.encode()) for name, value in response.headers]
-    if response.body or response.status == 204:
-        body = response.body.encode()
+    if response.body is not None or response.status == 204:
+        body = (response.body or "").encode()
         headers = own if response.status == 204 else [*own, (b"content-length", b"%d" % len(body))]
         if body and not any(name == b"content-type" for name, _ in own):
             headers = [(b"content-type", b"text/plain; charset=utf-8"), *headers]

@@ -20,11 +20,11 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """What an accepted delivery is answered. An empty body: `{"id": …, "duplicate": …}`, unless the status is 204."""
+    """What an accepted delivery is answered. Without a body of its own: `{"id": …, "duplicate": …}`; with 204: none."""
 
     status: int = 202
     headers: tuple[tuple[str, str], ...] = ()
-    body: str = ""
+    body: str | None = None
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):

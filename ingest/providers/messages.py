@@ -29,7 +29,7 @@ MESSAGES: dict[str, Preset] = {
         id=(Pointer("/event_id"),),
         type=(First((Pointer("/event/type"), Pointer("/type"), Form("command"))),),
         handshake=SLACK,
-        response=Response(status=200),
+        response=Response(status=200, body=""),  # what a command is answered is shown to whoever typed it
     ),
     # twilio.com/docs, "Webhooks security", "Webhooks connection overrides" (the token stays the same in retries). Calls
     # and messages want to be answered with TwiML: this tells Twilio to do nothing more.

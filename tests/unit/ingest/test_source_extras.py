@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 import pytest
 import yaml
 
 from events.errors import ConfigError
+from events.types import Accepted
 from ingest.definition import FromEnv, FromFile, Rate, SourceDefinition, Written, label_of
 from ingest.identity import First, Form, Header, Pointer, Query
 from ingest.parsing import parse_source
+from ingest.providers import PRESETS
 from ingest.providers.base import Response
+from ingest.reply import Reply, responder
 from ingest.verify.schemes import ApiKey, Basic, Hmac, Pairs, Scheme, Standard, Timestamp
 
 FULL = """
@@ -151,3 +155,15 @@ def test_ids_and_types_are_found_anywhere() -> None:
     assert definition.id == (Query("q"), Form("Sid"))
     assert definition.type == (First((Header("X-T"), Pointer("/t"))),)
     assert definition.split == ""
+
+
+def test_an_empty_answer_is_empty_and_none_is_the_receipt_s_id() -> None:
+    accepted = Accepted(UUID(int=7))
+    assert responder(Response(200, body=""))(accepted).body == b""
+    assert responder(Response(204))(accepted) == Reply(204, [], b"")
+    assert responder(Response(200))(accepted).body == b'{"id":"00000000-0000-0000-0000-000000000007","duplicate":false}'
+    assert responder(PRESETS["slack"].response)(accepted).headers == [(b"content-length", b"0")]
+    read = [
+        parse_source({"source": "s", "preset": "github", "secrets": ["a"], "response": r}) for r in ({"body": ""}, {})
+    ]
+    assert [one.response for one in read] == [Response(body=""), Response()]
