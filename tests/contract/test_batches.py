@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import asyncpg
 import msgspec
@@ -197,31 +198,82 @@ async def test_a_known_id_with_a_new_nonce_undoes_nothing(open_as: Open, monkeyp
         assert sum("INSERT" in statement for statement in statements) == 1
 
 
+class Rival:
+    """Another process in the middle of its append: it holds the keys that it has taken until it commits. It looks for
+    deadlocks so late that they are the tested side's.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], operator: Database) -> None:
+        self._connection = connection
+        self._operator = operator
+
+    async def take(self, one: Receipt) -> None:
+        insert = "INSERT INTO delivery_key (source_id, key, stream_id) VALUES ($1, $2, $3)"
+        await self._connection.execute(insert, one.source_id, one.key, one.stream_id)
+
+    async def blocks(self) -> None:
+        """Returns when somebody waits for a key."""
+        pid = self._connection.get_server_pid()
+
+        async def waited_for() -> bool:
+            query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))"
+            return bool(await self._operator.fetchval(query, pid))
+
+        await until(waited_for, "somebody waits for the rival's key")
+
+
+@contextlib.asynccontextmanager
+async def rival(database_url: str, operator: Database) -> AsyncIterator[Rival]:
+    """Commits at the end."""
+    connection = await asyncpg.connect(database_url, server_settings={"deadlock_timeout": "1h"})
+    try:
+        async with connection.transaction():
+            yield Rival(connection, operator)
+    finally:
+        await connection.close()
+
+
 async def test_a_nonce_is_given_back_when_another_process_takes_the_id_meanwhile(
     open_as: Open, database_url: str
 ) -> None:
     other, mine = receipt("k"), nonced("n", "k")
     async with open_as("ingest") as ingest, open_as("operator") as operator:
-        rival = await asyncpg.connect(database_url)
-        try:
-            transaction = rival.transaction()
-            await transaction.start()
-            await rival.execute("INSERT INTO delivery_key VALUES (1, $1, $2)", other.key, other.stream_id)
+        async with rival(database_url, operator) as process:
+            await process.take(other)
             writing = asyncio.create_task(DeliveryWriter(ingest).write([mine, receipt()]))
-
-            async def waits() -> bool:
-                query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))"
-                return bool(await operator.fetchval(query, rival.get_server_pid()))
-
-            await until(waits, "the append waits for the rival's key")
-            await transaction.commit()
-            results = await writing
-        finally:
-            await rival.close()
+            await process.blocks()
+        results = await writing
         assert results[0] == Duplicate(other.stream_id)
         assert accepted(results) == [False, True]
         assert accepted(await DeliveryWriter(ingest).write([nonced("n")])) == [True]
         assert await count(operator) == 2
+
+
+LOW, HIGH = sorted(("one", "two"), key=lambda name: receipt(name).key)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "mine"),
+    [
+        (receipt(LOW), receipt(HIGH), lambda: [receipt(LOW), receipt(HIGH)]),
+        (receipt(LOW), receipt(HIGH), lambda: [receipt(HIGH), batch(LOW)]),
+        (receipt(LOW), receipt(HIGH), lambda: [receipt(LOW), batch(HIGH)]),
+        (receipt(LOW), receipt(HIGH), lambda: [batch(HIGH, LOW)]),
+        (receipt(HIGH), receipt(LOW), lambda: [receipt(LOW), batch("item", key=HIGH)]),
+    ],
+    ids=["plain", "an item before a receipt", "a receipt before an item", "items", "a batch before all others"],
+)
+async def test_keys_are_taken_in_one_order_by_all(
+    open_as: Open, database_url: str, first: Receipt, then: Receipt, mine: Callable[[], list[Receipt]]
+) -> None:
+    """Whoever waits for the first of two keys does not hold the second."""
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        async with rival(database_url, operator) as process:
+            await process.take(first)
+            writing = asyncio.create_task(DeliveryWriter(ingest).write(mine()))
+            await process.blocks()
+            await process.take(then)
+        await writing
 
 
 async def test_an_id_that_is_always_taken_away_again_is_unavailable_in_the_end(open_as: Open) -> None:
