@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import rich_click as click
 
+from events.content import decoded
 from events.headers import decode_headers
+from events.ids import uuid7_time
 from events.lists import DeliveryState, DeliverySummary
 from events.log import OpenWork, RunSummary
 from events.types import Event
@@ -23,6 +25,8 @@ SHORT = 100
 """Characters of an output or an error in a history."""
 MOST_SHOWN = 100
 """Items of a batch in a history; `--json` has all."""
+WELL_BEFORE = 1.0
+"""Seconds between arrival and log from which on both are shown."""
 
 
 def show_deliveries(found: Sequence[DeliverySummary], as_json: bool) -> None:
@@ -81,7 +85,10 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
         ("type", facts.get("event_type")),
         ("delivery id", facts.get("delivery_id")),
         ("item", f"{facts['index']} of batch {facts['batch']}" if "batch" in facts else None),
+        ("verified by", facts.get("secret")),
+        ("arrived", _arrived(receipt)),
         ("received", exact(receipt.recorded_at)),
+        ("admitted by", f"{facts.get('admitted_by')}, as {facts['rejected']}" if "rejected" in facts else None),
         (
             "request",
             f"{facts.get('method', '?')}, {len(content):,} bytes, {facts.get('content_type', 'no type')}",
@@ -91,7 +98,7 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
     )
     known = {str(run.id): run for run in history.runs}
     greeting = f", a handshake ({facts['handshake']}), and answered" if "handshake" in facts else ""
-    lines += ["", "history", f"   +0.000 s  received{greeting}"]
+    lines += ["", "history", f"  {_after(receipt, receipt)}  received{greeting}"]
     for event in history.later:
         said = data_of(event)
         lines.append(f"  {_after(receipt, event)}  {_delivery_event(event, said)}")
@@ -111,8 +118,16 @@ def delivery_text(history: DeliveryHistory, *, headers: bool, body: bool) -> str
             *(f"  {name}: {printable(value)}" for name, value in decode_headers(receipt.headers)),
         ]
     if body:
-        lines += ["", "body", printable(content.decode("utf-8", "replace"))]
+        plain = decoded(content, coding) if (coding := facts.get("encoding", "")) else None
+        lines += ["", f"body, without its {coding}" if plain is not None else "body"]
+        lines += [printable((content if plain is None else plain).decode("utf-8", "replace"))]
     return "\n".join(lines)
+
+
+def _arrived(receipt: Event) -> str | None:
+    """When it came, where that was well before it was in the log: it lay in a spool, or was refused at first."""
+    came = receipt.metadata.get("received_at") or uuid7_time(receipt.stream_id)
+    return exact(came) if receipt.recorded_at - came > WELL_BEFORE else None
 
 
 def _items(items: Sequence[DeliverySummary | None]) -> list[str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from events.ids import item_ids
+from events.ids import item_ids, uuid7
 from events.lists import DeliveryState, DeliverySummary
 from events.log import OpenWork, RunSummary
 from events.types import Event
-from executor.cli.common import size, span, table
+from executor.cli.common import exact, size, span, table
 from executor.cli.histories import DeliveryHistory, RunHistory, body_document, delivery_document
 from executor.cli.listings import (
     MOST_SHOWN,
@@ -257,3 +258,34 @@ def test_lengths_and_sizes_have_a_fitting_unit() -> None:
         "2.3 d",
     ]
     assert [size(n) for n in (312, 7300, 2 << 20)] == ["312 B", "7.1 KB", "2.0 MB"]
+
+
+def test_a_delivery_says_which_secret_matched_and_when_it_really_came() -> None:
+    text = delivery_text(_received({"secret": "SHOP_SECRET_OLD"}), headers=False, body=False)
+    assert "  verified by  SHOP_SECRET_OLD\n" in text
+    assert "arrived" not in text
+    assert "admitted" not in text
+    facts = {"rejected": str(REPLAY), "admitted_by": "ann@desk", "received_at": 100.0}
+    text = delivery_text(_received(facts), headers=False, body=False)
+    assert f"  admitted by  ann@desk, as {REPLAY}\n" in text
+    assert f"  arrived      {exact(100.0)[:10]}" in text
+    spooled = Event(stream_id=uuid7(700.0), version=0, type="delivery.received", recorded_at=1000.0)
+    text = delivery_text(DeliveryHistory(spooled, [], [], []), headers=False, body=False)
+    assert f"  arrived      {exact(700.0)[:23]}" in text
+
+
+def test_a_compressed_body_is_shown_as_what_it_holds() -> None:
+    body = gzip.compress(b'{"order": "A-1"}')
+    receipt = Event(
+        stream_id=DELIVERY,
+        version=0,
+        type="delivery.received",
+        recorded_at=1000.0,
+        metadata={"encoding": "gzip"},
+        body=body,
+    )
+    history = DeliveryHistory(receipt, [], [], [])
+    assert delivery_text(history, headers=False, body=True).endswith('body, without its gzip\n{"order": "A-1"}')
+    broken = DeliveryHistory(msgspec.structs.replace(receipt, body=b"not gzip"), [], [], [])
+    assert delivery_text(broken, headers=False, body=True).endswith("body\nnot gzip")
+    assert "base64" in delivery_document(history, headers=False, body=True)["body"], "JSON has the exact bytes"
