@@ -85,6 +85,7 @@ class Drain:
 
     async def _deliver(self, batch: Sequence[Row]) -> None:
         sound = [row for row in batch if isinstance(row, Spooled)]
+        faults.point("spool.drain.read")
         outcomes = await self._put([row.receipt for row in sound])
         faults.point("spool.drain.committed")
         for row in batch:

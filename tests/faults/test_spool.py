@@ -245,8 +245,9 @@ async def test_killed_between_the_spools_commit_and_the_answer(site: Site, point
     await site.check(senders)
 
 
-@pytest.mark.parametrize("step", ["committed", "deleted"])
-@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize(
+    ("step", "nth"), [("read", 1), ("read", 3), ("committed", 1), ("committed", 3), ("deleted", 3)]
+)
 async def test_killed_between_two_steps_of_a_drain(site: Site, step: str, nth: int) -> None:
     await (await site.ingest()).finishes()
     site.seed(3500)
