@@ -191,13 +191,13 @@ def sealed(scheme: Description, raw: Raw, site: Site) -> object:
         case HubSpot():
             return raw.method, _hubspot_url(raw, site), raw.body, raw.header("x-hubspot-request-timestamp")
         case Mailgun():
-            return _or_none(lambda: [str(json.loads(raw.body)["signature"][name]) for name in ("timestamp", "token")])
+            return _or_none(lambda: [str(_document(raw)["signature"][name]) for name in ("timestamp", "token")])
         case PayPal():
             return raw.header("paypal-transmission-id"), raw.header("paypal-transmission-time"), zlib.crc32(raw.body)
         case Sns():
-            return _or_none(lambda: _sns_lines(json.loads(raw.body)))
+            return _or_none(lambda: _sns_lines(_document(raw)))
         case Adyen():
-            return _or_none(lambda: [_adyen_members(item) for item in json.loads(raw.body)["notificationItems"]])
+            return _or_none(lambda: [_adyen_members(item) for item in _document(raw)["notificationItems"]])
         case Unsigned():
             return ()
         case _:
@@ -376,6 +376,11 @@ def _text(raw: Raw) -> str:
 
 def _json(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _document(raw: Raw) -> Any:
+    """JSON, whatever bytes stand in the texts that nothing vouches for."""
+    return json.loads(raw.body.decode("utf-8", "replace"))
 
 
 def _or_none(read: Callable[[], object]) -> object:
