@@ -212,23 +212,25 @@ async def reseal(database: Database, box: SecretBox) -> list[Change]:
     Raises:
         ConfigError: for every secret that no key opens; nothing was changed.
     """
-    faults: list[str] = []
+    faults: dict[str, None] = {}  # those of one source's secrets are mostly the same
 
-    def again(sealed: bytes, context: str) -> bytes:
+    def again(sealed: bytes, context: str, name: str) -> bytes:
         try:
             return sealed if box.current(sealed) else box.seal(box.open(sealed, context), context)
         except ConfigError as error:
-            faults.extend(f"{context}: {fault}" for fault in error.faults)
+            faults.update({f"{name}: {fault}": None for fault in error.faults})
             return sealed
 
     with translated():
         async with Applying(database) as applying:
             for source in await sources(database):
-                sealed = [again(one, source.context) for one in source.secrets]
+                sealed = [again(one, source.context, f"source {source.slug}") for one in source.secrets]
                 await applying.source(source.id, source.slug, source.definition, sealed, same_secrets=True)
             for endpoint in await endpoints(database):
-                new = None if endpoint.secret is None else again(endpoint.secret, endpoint.context)
+                new = None
+                if endpoint.secret is not None:
+                    new = again(endpoint.secret, endpoint.context, f"endpoint {endpoint.name}")
                 await applying.endpoint(endpoint.name, endpoint.url, new, endpoint, same_secret=True)
             if faults:
-                raise ConfigError("secrets", faults)
+                raise ConfigError("secrets", list(faults))
     return applying.changes

@@ -18,10 +18,12 @@ from typing import Any, get_type_hints
 import msgspec
 
 from events.errors import ConfigError
+from events.redaction import masked
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB)", re.IGNORECASE)
+_PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _SIZE_UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -243,4 +245,8 @@ def _check(settings: Settings) -> list[str]:
             faults.append(f"{name}: expected one of {', '.join(choices)}, got {getattr(settings, name)!r}")
     if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
         faults.append("database_url: expected postgresql://user:password@host:port/database, got another scheme")
+    if settings.public_url and not _PUBLIC_URL.fullmatch(settings.public_url):
+        faults.append(
+            f"public_url: expected https://hooks.example.com or the like, got {masked(settings.public_url)!r}"
+        )
     return faults

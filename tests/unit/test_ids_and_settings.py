@@ -117,3 +117,20 @@ def test_later_sources_win_and_files_hold_secrets(tmp_path: Path) -> None:
     assert (settings.lease, settings.concurrency, settings.secret_key) == (20.0, 9, "k")
     assert (settings.node_modules, settings.egress_allow) == (["a", "b"], ["10.0.0.0/8", "::1/128"])
     assert isinstance(uuid7(1.0), UUID)
+
+
+@pytest.mark.parametrize("url", ["", "https://hooks.example.com", "http://127.0.0.1:8080/", "https://a.example/hooks"])
+def test_a_public_url_is_where_senders_reach_ingest(url: str, tmp_path: Path) -> None:
+    assert load_settings({"HEADRACE_PUBLIC_URL": url}, tmp_path).public_url == url
+
+
+@pytest.mark.parametrize("url", ["hooks.example.com", "ftp://a.example", "https://", "https://a.example/?x=1", "x y"])
+def test_what_is_no_public_url_says_what_was_expected(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"public_url: expected https://hooks\.example\.com or the like, got"):
+        load_settings({"HEADRACE_PUBLIC_URL": url}, tmp_path)
+
+
+def test_a_public_url_with_a_password_is_refused_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="public_url") as refused:
+        load_settings({"HEADRACE_PUBLIC_URL": "https://ann:hunter2@a.example"}, tmp_path)
+    assert "hunter2" not in str(refused.value)
