@@ -429,10 +429,8 @@ async def test_a_secret_that_no_key_opens_leaves_all_as_it_was(
     stored = await system.database.fetchval(everything)
     status, out, err = await headrace("secrets", "reseal", key=f"{third},{OTHER_KEY}")
     assert (status, out) == (1, "")
-    assert [line.partition(": secret_key: expected the key that sealed this")[0] for line in err.splitlines()[1:]] == [
-        "  source shop",
-        "  endpoint crm",
-    ]
+    assert "source shop: secret_key: expected the key that sealed this" in err
+    assert err.count("expected the key that sealed this") == 1, "once for both of its secrets"
     assert await system.database.fetchval(everything) == stored
     status, _, err = await headrace("secrets", "reseal", key="")
     assert status == 1
