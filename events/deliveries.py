@@ -10,6 +10,7 @@ Keys are inserted in key order, or two batches that share keys would deadlock.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -52,6 +53,9 @@ JOIN delivery_key k USING (source_id, key)
 ROUNDS = 10
 """How often a batch is taken up again for receipts that others' keys came in the way of. Two are enough, but for a
 race that is lost again and again."""
+
+LARGE = 1 << 20
+"""Bytes of a batch above which its bodies are compressed in a thread, so that the loop goes on with others."""
 
 
 def delivery_journal(
@@ -129,13 +133,16 @@ class DeliveryWriter:
         return {row[0] for row in rows}
 
     async def _append_elaborate(self, batch: Sequence[Receipt]) -> set[UUID]:
+        now = without_clashes(batch)
+        large = sum(map(size_of, now)) > LARGE
+        rows = await asyncio.to_thread(elaborate_rows, now) if large else elaborate_rows(now)
         try:
-            rows = await self._database.fetch(APPEND_ELABORATE, *elaborate_rows(without_clashes(batch)))
+            answer = await self._database.fetch(APPEND_ELABORATE, *rows)
         except BadRow as error:
             if isinstance(error.__cause__, asyncpg.DivisionByZeroError):  # see APPEND_ELABORATE: nothing was written
                 return set()
             raise
-        return {r.stream_id for r in batch}.intersection(rows[0][1])  # without the items'
+        return {r.stream_id for r in batch}.intersection(answer[0][1])  # without the items'
 
     async def _seen_before(self, left: Sequence[Receipt]) -> dict[UUID, Appended]:
         """Those whose nonce or key is in the log by now, under which id."""
