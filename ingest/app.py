@@ -38,7 +38,7 @@ from ingest.room import Room
 from ingest.routes import Door
 from ingest.spool import Spool
 
-STATEMENT = 10.0
+STATEMENT = 30.0
 """Seconds that a statement may take: more than the keeper's patience; so long a dead connection holds its place."""
 LINKS = 128
 """Requests that a doorbell's span is linked to, at most: as many as the SDK keeps."""

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from events.content import decoded
-from ingest.room import Room
+from ingest.room import SMALL, Room
 from ingest.verify.base import Incoming
 
 
 class Decoder:
-    """Decodes the bodies of one process's requests.
+    """Decodes the bodies of one process's requests: the usual one, small, at once; a large one in a thread.
 
     Args:
         limit: bytes of the largest decoded body.
@@ -30,7 +30,15 @@ class Decoder:
 
     @contextlib.asynccontextmanager
     async def _decoded(self, incoming: Incoming) -> AsyncIterator[Incoming]:
-        await self._room.reserve(self._limit)
+        self._room.take(SMALL)
+        try:
+            plain = plain_of(incoming, SMALL) if len(incoming.body) <= SMALL else incoming
+            if plain is not incoming:
+                yield plain
+                return
+        finally:
+            self._room.leave_small(SMALL)
+        self._room.reserve_now(self._limit)  # not waiting: it holds the room of the body as it came
         reserved = self._limit
         try:
             plain = await asyncio.to_thread(plain_of, incoming, self._limit)

@@ -38,6 +38,8 @@ PATIENCE = 5.0
 """Seconds that a commit may take before PostgreSQL counts as away; a statement's own limit should be longer."""
 ASK = 2.0
 """Seconds that a question for readiness may take."""
+PACE = 2 << 20
+"""Bytes of a batch that earn it another second of patience: a large one is slow where PostgreSQL is there all the same."""
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 """Seconds between two tries to come back with a spool: doubled from the first to the longest."""
@@ -174,7 +176,7 @@ class Keeper:
             raise
 
     async def _bounded_commit(self, batch: Sequence[Receipt]) -> Sequence[Appended]:
-        return await self._log.write(batch, self._patience)
+        return await self._log.write(batch, self._patience + sum(map(size_of, batch)) / PACE)
 
     def _leave(self, why: str) -> None:
         self._why = why
