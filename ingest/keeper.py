@@ -39,7 +39,7 @@ PATIENCE = 5.0
 ASK = 2.0
 """Seconds that a question for readiness may take."""
 PACE = 2 << 20
-"""Bytes of a batch that earn it another second of patience: a large one is slow where PostgreSQL is there all the same."""
+"""Bytes of a batch that earn it another second of patience: a large one takes long where nothing is wrong."""
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 """Seconds between two tries to come back with a spool: doubled from the first to the longest."""
