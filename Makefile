@@ -30,7 +30,7 @@ check: $(READY) ## format, lint, types, import rule, then the tests; stops at th
 test: $(READY) ## the tests, against real services (embedded ones unless told otherwise); TESTS=… runs some
 	$(BIN)/pytest $(TESTS)
 
-fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS (300); ends at the first finding
+fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS (300)
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 demo: $(READY) ## a webhook comes in, a worker is killed, the work is done: in about a minute, then all is gone
