@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, assert_never
+from typing import Any, ParamSpec, Protocol, TypeVar, assert_never
 
 import structlog
 
@@ -38,6 +38,8 @@ from ingest.reply import Reply
 from ingest.room import Crowded
 from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted, headers_of
 
+LARGE = 1 << 20
+"""Bytes of a body above which it is verified and taken apart in a thread."""
 GREETING_WAIT = 1.5
 """Seconds that an answered greeting waits for the log; senders give us three."""
 GREETINGS = (10, 60.0)
@@ -51,6 +53,8 @@ class Keeps(Protocol):
         """Resolves when the receipt is durable; raises HeadraceError."""
 
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Send = Callable[[dict[str, Any]], Any]
 _log = structlog.get_logger(__name__)
 
@@ -157,17 +161,17 @@ class Door:
 
     async def _verify_once(self, arrival: Arrival, incoming: Incoming) -> Verification:
         verify = arrival.source.compiled.verify
-        verdict = verify(incoming, arrival.now)
+        verdict = await _aside(incoming, verify, incoming, arrival.now)
         if isinstance(verdict, Wanted):
             await self._certificates.fetch(verdict.url)
-            verdict = verify(incoming, arrival.now)
+            verdict = await _aside(incoming, verify, incoming, arrival.now)
         return verdict
 
     async def _store(self, arrival: Arrival, verified: Verified, span: Span) -> Reply:
         source = arrival.source
         if source.bucket is not None and (wait := source.bucket.take(time.monotonic())):
             return answers.too_many(wait)
-        receipt = receipt_of(arrival, verified)
+        receipt = await _aside(arrival.plain, receipt_of, arrival, verified)
         try:
             with self._telemetry.span("append", parent=arrival.traceparent):
                 appended = await self._keeper.append(receipt)
@@ -220,6 +224,13 @@ def _turned_away(source: Source | None, method: str) -> Reply | None:
     if source.bucket is not None and (wait := source.bucket.peek(time.monotonic())):
         return answers.too_many(wait)
     return None
+
+
+async def _aside(incoming: Incoming, work: Callable[P, Result], *args: P.args, **more: P.kwargs) -> Result:
+    """Does the work: at once for the usual body, in a thread for a large one, so that nobody else waits for it."""
+    if len(incoming.body) <= LARGE:
+        return work(*args, **more)
+    return await asyncio.to_thread(work, *args, **more)
 
 
 def _path(scope: dict[str, Any]) -> str:
