@@ -79,17 +79,18 @@ def is_plain(batch: Sequence[Receipt]) -> bool:
 
 
 def without_clashes(batch: Sequence[Receipt]) -> list[Receipt]:
-    """The receipts that can go into one statement, batches first. A receipt with a nonce waits for the next where an
-    earlier one here may take its key: which of them is new is known only when the nonces are.
+    """The receipts that can go into one statement, in their order, which is the log's. A receipt with a nonce waits for
+    the next where a batch or an earlier one here may take its key: which of them is new is known only when the nonces
+    are.
     """
-    now: list[Receipt] = []
+    now: set[UUID] = set()
     taken: set[tuple[int, bytes]] = set()
     for r in sorted(batch, key=lambda r: not r.items):
         if r.nonce is None or (r.source_id, r.key) not in taken:
-            now.append(r)
+            now.add(r.stream_id)
             taken.add((r.source_id, r.key))
             taken.update((item.source_id, item.key) for item in r.items)
-    return now
+    return [r for r in batch if r.stream_id in now]
 
 
 def elaborate_rows(batch: Sequence[Receipt]) -> tuple[list[Any], ...]:

@@ -101,6 +101,7 @@ class Store:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA journal_size_limit = 67108864")
+        run("PRAGMA cache_size = -32768")  # 32 MB: the keys are random, and their index outgrows the usual 2 MB
         with self._transaction():
             for statement in _SCHEMA if not version else ():
                 run(statement)
