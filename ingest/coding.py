@@ -16,6 +16,9 @@ from events.content import decoded
 from ingest.room import SMALL, Room
 from ingest.verify.base import Incoming
 
+STEP = 1 << 20
+"""Bytes that a decoded body gets room for at first."""
+
 
 class Decoder:
     """Decodes the bodies of one process's requests: the usual one, small, at once; a large one in a thread.
@@ -38,16 +41,34 @@ class Decoder:
                 return
         finally:
             self._room.leave_small(SMALL)
-        self._room.reserve_now(self._limit)  # not waiting: it holds the room of the body as it came
-        reserved = self._limit
+        async with self._large(incoming) as plain:
+            yield plain
+
+    @contextlib.asynccontextmanager
+    async def _large(self, incoming: Incoming) -> AsyncIterator[Incoming]:
+        """First within a megabyte, which most fit into, then within the limit."""
+        reserved = 0
         try:
-            plain = await asyncio.to_thread(plain_of, incoming, self._limit)
-            used = len(plain.body) if plain is not incoming else 0
-            self._room.unreserve(reserved - used)
-            reserved = used
+            plain = incoming
+            for limit in (min(STEP, self._limit), self._limit):
+                await self._reserve(limit, incoming)
+                reserved = limit
+                plain = await asyncio.to_thread(plain_of, incoming, limit)
+                used = len(plain.body) if plain is not incoming else 0
+                self._room.unreserve(reserved - used)
+                reserved = used
+                if plain is not incoming:
+                    break
             yield plain
         finally:
             self._room.unreserve(reserved)
+
+    async def _reserve(self, size: int, incoming: Incoming) -> None:
+        """Whoever holds a large body's room already does not wait: all that do could wait for each other."""
+        if len(incoming.body) > SMALL:
+            self._room.reserve_now(size)
+        else:
+            await self._room.reserve(size)
 
     def decoded(self, incoming: Incoming) -> contextlib.AbstractAsyncContextManager[Incoming]:
         """The request with its body decoded; the very same one where there is nothing to decode.

@@ -6,7 +6,7 @@ usable secret) refuses everything, so that it does not stop its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from cryptography.x509 import Certificate
@@ -14,7 +14,7 @@ from cryptography.x509 import Certificate
 from events.types import Appended
 from ingest.definition import SecretRef, SourceDefinition, label_of, scheme_of
 from ingest.handshakes import Answer, Handshake, Keys
-from ingest.identity import Identify, compile_identity
+from ingest.identity import First, Header, Identify, Part, compile_identity
 from ingest.providers import PRESETS
 from ingest.providers.base import Response
 from ingest.reply import Reply, responder
@@ -28,10 +28,14 @@ _HASHED = compile_identity((), ())
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Names, in lower case, of headers and query parameters whose values are not stored as they came."""
+    """Names, in lower case, of headers and query parameters whose values are not stored as they came.
+
+    `needed`: headers that are read for a signature, an id or a type; they are no secrets, whatever they are called.
+    """
 
     headers: frozenset[bytes] = frozenset()
     query: frozenset[bytes] = frozenset()
+    needed: frozenset[bytes] = frozenset()
 
 
 class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,8 @@ class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.handshake is None or self.handshake.before is not before:
             return None
+        if before and incoming.body:  # no greeting that anybody can send has a body: it would be kept
+            return None
         return self.handshake.answer(incoming, self.keys(now))
 
 
@@ -97,11 +103,9 @@ def compile_source(
     url = definition.url or (f"{public_url.rstrip('/')}/in/{definition.source}" if public_url else "")
     site = Site(url, definition.options, certificates)
     try:
-        identify = compile_identity(
-            preset.id if definition.id is None else definition.id,
-            preset.type if definition.type is None else definition.type,
-            scheme.signed_headers(),
-        )
+        id = preset.id if definition.id is None else definition.id
+        type = preset.type if definition.type is None else definition.type
+        identify = compile_identity(id, type, scheme.signed_headers())
         split = preset.split if definition.split is None else pointed(definition.split)
     except ValueError:
         return _refusing(definition, "the source's id, type or split is not usable")
@@ -120,7 +124,7 @@ def compile_source(
         keys=_keys(definition.secrets, secrets, site),
         labels=tuple(label_of(*numbered) for numbered in signers)
         or tuple(f"secrets[{n}]" for n in range(len(secrets))),
-        credentials=_credentials(scheme),
+        credentials=_credentials(scheme, (*id, *type)),
         respond=responder(definition.response or preset.response),
         methods=frozenset(methods),
         greeting_methods=frozenset(greeting),
@@ -161,8 +165,22 @@ def _keys(references: Sequence[SecretRef], secrets: list[bytes], site: Site) -> 
     return lambda now: always
 
 
-def _credentials(scheme: Description) -> Credentials:
+def _credentials(scheme: Description, parts: Iterable[Part]) -> Credentials:
     headers, query = scheme.credentials()
-    return Credentials(
-        frozenset(name.lower().encode() for name in headers), frozenset(name.lower().encode() for name in query)
-    )
+    needed = {*scheme.signed_headers(), *_header_names(parts)}
+    return Credentials(_lowered(headers), _lowered(query), _lowered(needed))
+
+
+def _header_names(parts: Iterable[Part]) -> Iterator[str]:
+    for part in parts:
+        match part:
+            case Header(name, instead):
+                yield from (name, instead)
+            case First(inner):
+                yield from _header_names(inner)
+            case _:
+                pass
+
+
+def _lowered(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.lower().encode() for name in names if name)

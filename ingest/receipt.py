@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -21,15 +22,9 @@ from ingest.identity import Identity
 from ingest.verify.base import Incoming, Verified
 
 REDACTED = b"[redacted]"
-_CREDENTIALS = frozenset(
-    (
-        b"authorization",
-        b"cookie",
-        b"proxy-authorization",
-        b"x-api-key",
-        b"x-gitlab-token",
-        b"x-telegram-bot-api-secret-token",
-    )
+_SECRET_WORDS = re.compile(
+    rb"(?:^|[-_.])(?:authorization|auth|cookie2?|credentials?|passw(?:or)?d|pwd|secrets?|token|api[-_]?key"
+    rb"|(?:access|private|shared)[-_]key)(?=$|[-_.])"
 )
 _SECRET_NAMES = frozenset((b"access_token", b"api_key", b"apikey", b"key", b"secret", b"token", b"hub.verify_token"))
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -131,9 +126,21 @@ def greeting_receipt(arrival: Arrival, about: str) -> Receipt:
 
 
 def redacted(raw: list[tuple[bytes, bytes]], credentials: Credentials) -> bytes:
-    """The header lines as they are kept, credentials replaced."""
-    more = credentials.headers
-    return encode_headers([(name, REDACTED if name in _CREDENTIALS or name in more else value) for name, value in raw])
+    """The header lines as they are kept, credentials replaced: those of the source's scheme, and whatever calls itself
+    one, unless the source needs it as an id, a type or a signature.
+    """
+    ours, needed = credentials.headers, credentials.needed
+    return encode_headers(
+        [
+            (name, REDACTED if name in ours or (_sounds_secret(name) and name not in needed) else value)
+            for name, value in raw
+        ]
+    )
+
+
+@lru_cache(1024)
+def _sounds_secret(name: bytes) -> bool:
+    return len(name) > 200 or _SECRET_WORDS.search(name) is not None
 
 
 def traceparent_of(headers: Mapping[bytes, bytes]) -> str | None:

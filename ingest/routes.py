@@ -42,7 +42,7 @@ LARGE = 1 << 20
 """Bytes of a body above which it is verified and taken apart in a thread."""
 GREETING_WAIT = 1.5
 """Seconds that an answered greeting waits for the log; senders give us three."""
-GREETINGS = (10, 60.0)
+GREETINGS = (12, 3600.0)
 """Greetings per source and seconds that are noted in the log: anybody may greet, and must not fill the disk."""
 
 

@@ -252,6 +252,32 @@ async def test_credentials_are_not_kept(system: System) -> None:
         assert basic[6:] not in kept
 
 
+async def test_what_calls_itself_a_secret_is_not_kept_anywhere(system: System) -> None:
+    await apply(system, source("shop", id={"header": "X-Token-Id"}))
+    await system.ingest()
+    names = ("x-webhook-secret", "x-auth-token", "api-key", "private-token", "cookie", "x-goog-channel-token")
+    headers = dict.fromkeys(names, "hunter2") | {"x-token-id": "seven", "x-tokenizer": "wheel"}
+    event = await receipt(system, await post(system, "shop", b"{}", signed(b"{}") | headers))
+    kept = dict(decode_headers(event.headers))
+    assert {kept[name] for name in names} == {"[redacted]"}
+    assert (kept["x-token-id"], kept["x-tokenizer"]) == ("seven", "wheel")
+    answer = await post(system, "shop", b"{}", signed(b"{}", secret="wrong") | headers)
+    id = UUID(answer.json()["rejected"])
+    rejected = await system.database.fetchval("SELECT headers FROM rejected WHERE id = $1", id)
+    assert b"hunter2" not in rejected
+
+
+async def test_a_stranger_s_greeting_leaves_next_to_nothing(system: System) -> None:
+    await apply(system, source("sign", "okta"))
+    await system.ingest()
+    headers = {"x-okta-verification-challenge": "abc"}
+    for _ in range(30):
+        answer = await post(system, "sign", b"", headers, method="GET")
+        assert answer.json() == {"verification": "abc"}
+    assert await system.count("SELECT count(*) FROM event") == 12
+    assert (await post(system, "sign", b"w" * 1000, headers, method="GET")).status_code == 405
+
+
 async def test_only_listed_addresses_may_send(system: System) -> None:
     await apply(system, source("near", addresses=["127.0.0.0/8"]), source("far", addresses=["192.0.2.0/24"]))
     await system.ingest()

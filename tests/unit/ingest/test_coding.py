@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 
@@ -13,7 +14,7 @@ from ingest.verify.base import Incoming, headers_of
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 1 << 20
+LIMIT = 4 << 20
 LARGE = b"wheel" * (LIMIT // 10)
 
 
@@ -47,15 +48,29 @@ async def test_what_cannot_be_decoded_stands_for_itself(body: bytes) -> None:
 
 
 async def test_a_large_one_that_finds_no_room_is_sent_again_and_a_small_one_goes_on() -> None:
-    room = Room(2 * LIMIT, LIMIT)
+    room = Room(2 * LIMIT, LIMIT, patience=0.05)
     await room.reserve(LIMIT)
     decoder = Decoder(room, LIMIT)
-    with pytest.raises(Crowded):
-        async with decoder.decoded(compressed(gzip.compress(LARGE))):
-            pass
+    noise = os.urandom(2 * SMALL)  # compressed it is large too, so that it does not wait
+    for body in (LARGE, noise):
+        with pytest.raises(Crowded):
+            async with decoder.decoded(compressed(gzip.compress(body))):
+                pass
     async with decoder.decoded(compressed(gzip.compress(b"small"))) as plain:
         assert plain.body == b"small"
     assert room.used == LIMIT
+
+
+async def test_many_that_decode_to_a_little_more_than_small_are_all_served() -> None:
+    room = Room(2 * LIMIT, LIMIT)
+    body = os.urandom(SMALL // 2) + b"s" * SMALL
+
+    async def one() -> bool:
+        async with Decoder(room, LIMIT).decoded(compressed(gzip.compress(body))) as plain:
+            return plain.body == body
+
+    assert await asyncio.gather(*[one() for _ in range(40)]) == [True] * 40
+    assert room.used == 0
 
 
 async def test_a_failure_inside_gives_the_room_back() -> None:
