@@ -33,6 +33,8 @@ QUIET = (
     "uvicorn",
 )
 """Libraries that are heard from `warning` on: what they tell of normal life, our own records tell."""
+ERRORS_ONLY = ("asyncpg.pool",)
+"""Those heard from `error` on: this one has a trace a second while PostgreSQL is away, which our own records tell too."""
 
 _FIRST = ("timestamp", "level", "event")
 
@@ -94,6 +96,8 @@ def _quieten(level: int) -> None:
             logger.setLevel(logging.NOTSET)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name in ERRORS_ONLY:
+        logging.getLogger(name).setLevel(max(level, logging.ERROR))
 
 
 def _add_trace(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -17,7 +17,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events.logs import QUIET, configure_logging
+from events.logs import ERRORS_ONLY, QUIET, configure_logging
 from events.redaction import ITEMS_LIMIT, REDACTED, SIZE_LIMIT, TEXT_LIMIT, looks_secret, masked, redacted
 from events.telemetry import CURRENT
 
@@ -43,7 +43,8 @@ KEYS = (
 def configured(format: str, level: str = "info") -> Iterator[None]:
     """Logging as in a process, until the end of the block."""
     root = logging.getLogger()
-    before = (root.handlers[:], root.level, {name: logging.getLogger(name).level for name in QUIET})
+    levels = {name: logging.getLogger(name).level for name in (*QUIET, *ERRORS_ONLY)}
+    before = (root.handlers[:], root.level, levels)
     configure_logging(format, level)
     try:
         yield
@@ -91,6 +92,7 @@ def test_libraries_go_the_same_way_and_say_no_more_than_warnings(capsys: pytest.
         chatter()
         logging.getLogger("uvicorn.error").warning("cannot bind %s", "redis://u:p@host/0")
         logging.getLogger("someone.else").info("said")
+        logging.getLogger("asyncpg.pool").warning("a trace a second")
     first, second, third = lines(capsys)
     assert (first["event"], third["event"], third["logger"]) == ("said", "said", "someone.else")
     assert (second["event"], second["level"]) == (f"cannot bind redis://{REDACTED}@host/0", "warning")
