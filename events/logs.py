@@ -34,7 +34,7 @@ QUIET = (
 )
 """Libraries that are heard from `warning` on: what they tell of normal life, our own records tell."""
 ERRORS_ONLY = ("asyncpg.pool",)
-"""Those heard from `error` on: this one has a trace a second while PostgreSQL is away, which our own records tell too."""
+"""Those heard from `error` on: this one shows a trace a second while PostgreSQL is away, which our own records tell."""
 
 _FIRST = ("timestamp", "level", "event")
 
