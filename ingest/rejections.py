@@ -75,6 +75,7 @@ class Rejections:
         self._journal: Journal[Rejection, Kept | Full] = Journal(self._write, _size, max_waiting=MOST_WAITING)
         self._waiting_bytes = 0
         self._writing_since: float | None = None
+        self._late = False  # whether the last one that waited for a commit gave up
         self._paused_until = 0.0
 
     async def keep(
@@ -114,6 +115,7 @@ class Rejections:
                 return None
             future = self._queue(one)
             await asyncio.wait([future], timeout=WAIT)
+            self._late = not future.done()
             return one.id if future.done() and isinstance(future.result(), Kept) else None
         except HeadraceError:  # `_write` told of it
             return None
@@ -137,7 +139,8 @@ class Rejections:
         return use.has_room(size, self._quota)
 
     def _stuck(self) -> bool:
-        return self._writing_since is not None and time.monotonic() - self._writing_since > WAIT
+        since = self._writing_since
+        return since is not None and (self._late or time.monotonic() - since > WAIT)
 
     def _seal(self, id: UUID, query: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
         if self._box is None:
