@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, assert_never
 
+import msgspec
 import structlog
 
 from events import faults
@@ -127,9 +128,12 @@ class Door:
             parent=traceparent_of(incoming.headers),
             attributes=attributes | {"headrace.source": source.slug} if traced else attributes,
         ) as span:
-            async with self._decoder.decoded(incoming) as plain:
-                arrival = Arrival(source, incoming, plain, raw, self._clock.now(), span.traceparent)
+            arrival = Arrival(source, incoming, incoming, raw, self._clock.now(), span.traceparent)
+            if b"content-encoding" not in incoming.headers:
                 reply = await self._admit(arrival, span)
+            else:
+                async with self._decoder.decoded(incoming) as plain:
+                    reply = await self._admit(msgspec.structs.replace(arrival, plain=plain), span)
             span.set("http.response.status_code", reply.status)
             return reply
 
