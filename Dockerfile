@@ -32,10 +32,12 @@ RUN /opt/build/bin/python -m hatchling build -t wheel -d dist \
  && /opt/headrace/bin/headrace version
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /srv/headrace headrace
+# A new volume that is mounted there takes its owner and mode from the image: ingest's spool must be its own.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /srv/headrace headrace \
+ && install -d -o headrace -g headrace -m 700 /var/lib/headrace/spool
 COPY --from=builder /opt/headrace /opt/headrace
 ENV PATH=/opt/headrace/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# Where a headrace.toml may be mounted. Nothing is written here or anywhere else but /tmp.
+# Where a headrace.toml may be mounted. Nothing is written here or anywhere else but /tmp and ingest's spool.
 WORKDIR /srv/headrace
 USER headrace
 ENTRYPOINT ["headrace"]

@@ -24,6 +24,8 @@ HEADRACE_OPERATOR_PASSWORD=$(password)
 
 # The port of ingest on 127.0.0.1.
 HEADRACE_PORT=8080
+# Where senders reach it through your proxy, such as https://hooks.example.com: for those that sign the URL.
+HEADRACE_PUBLIC_URL=
 
 # Where spans go; empty: nowhere. With \`docker compose --profile telemetry up -d\`: http://collector:4318
 OTEL_EXPORTER_OTLP_ENDPOINT=
