@@ -27,8 +27,8 @@ NO_SETTINGS = {"HEADRACE_PORT", "HEADRACE_TAG", "HEADRACE_TEST_COMPOSE", "HEADRA
 
 
 def sources() -> list[dict[str, Any]]:
-    """All that stand in the page, by block and document."""
-    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", INGEST, re.DOTALL | re.MULTILINE)
+    """All that stand in the page, by block and document, and README's."""
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", INGEST + PAGES["README.md"], re.DOTALL | re.MULTILINE)
     return [document for block in blocks for document in load_yaml(block) if "source" in document]
 
 
