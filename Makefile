@@ -13,7 +13,7 @@ BIN = .venv/bin
 READY = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test fuzz demo dev bench-ingest bench-dedup bench-verify bench-runs lint format types lock clean
+.PHONY: help install check test fuzz demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ bench-dedup: $(READY) ## the same with millions of deliveries and dedup keys in 
 
 bench-verify: $(READY) ## what each provider's signature costs, in µs
 	$(BIN)/python -m tests.bench.verify
+
+bench-spool: $(READY) ## what ingest acknowledges while PostgreSQL is away, and how soon the log has it afterwards
+	$(BIN)/python -m tests.bench.spool
 
 bench-runs: $(READY) ## how many runs a second are finished, and how soon
 	$(BIN)/python -m tests.bench.runs

@@ -31,9 +31,12 @@ BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20
 """Bounds of one commit to the spool."""
 
+LARGE = 2 << 20
+"""Bytes that are packed beside the loop."""
 USUAL = 64 << 10
 """Bytes that a delivery seldom exceeds."""
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -105,12 +108,12 @@ class Spool:
         return future
 
     async def _insert(self, receipts: Sequence[Receipt]) -> list[Appended]:
+        size = sum(map(weight, receipts))
         try:
             await self.pace.admit(len(receipts))
-            kept = [encode(receipt) for receipt in receipts]
-            appended = await self._run(partial(self._store.insert, receipts, kept))
+            appended = await self._run(partial(self._store.insert, receipts, await self._each(encode, receipts, size)))
         finally:
-            self._underway -= sum(map(weight, receipts))
+            self._underway -= size
         faults.point("spool.appended")
         return appended
 
@@ -120,12 +123,13 @@ class Spool:
 
     async def next(self, after: int, rows: int, size: int) -> list[Spooled | Unreadable]:
         """The first rows behind the number `after`, in the order in which they were kept: at most so many, and of so
-        many bytes (one row may be larger).
+        many bytes once they are unpacked (one row may be larger).
 
         Raises:
             Unavailable: the disk cannot be read.
         """
-        return [read(*row) for row in await self._run(partial(self._store.next, after, rows, size))]
+        found = await self._run(partial(self._store.next, after, rows, size))
+        return await self._each(lambda row: read(row.seq, row.kept), found, sum(row.weight for row in found))
 
     async def delete(self, through: int) -> None:
         """Forgets all rows up to this number but the refused ones.
@@ -176,3 +180,11 @@ class Spool:
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _each(self, work: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
+        """Packs or unpacks: on the loop, because a thread waits for the interpreter at every row; what is large beside
+        it.
+        """
+        if size <= LARGE:
+            return [work(item) for item in items]
+        return await asyncio.to_thread(lambda: [work(item) for item in items])

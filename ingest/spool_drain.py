@@ -20,8 +20,8 @@ from ingest.spool import Spool
 from ingest.spool_rows import Spooled, Unreadable
 
 ROWS = 1000
-SIZE = 4 << 20
-"""The largest batch, in rows and in bytes as they lie in the spool."""
+SIZE = 8 << 20
+"""The largest batch, in rows and in bytes of memory."""
 FEW = 500
 """Rows that new receipts can wait for."""
 

@@ -87,9 +87,16 @@ def read(seq: int, kept: bytes) -> Spooled | Unreadable:
 
 
 def weight(receipt: Receipt) -> int:
-    """The most bytes that a receipt takes in the spool; compression makes it less."""
+    """The most bytes that a receipt takes in the spool, which is about what it takes in memory; compression makes it
+    less.
+    """
     own = OVERHEAD + len(receipt.body) + len(receipt.headers) + len(receipt.metadata)
     return own + sum(map(weight, receipt.items)) if receipt.items else own
+
+
+def cost(kept: bytes) -> int:
+    """What a row counts towards the limit."""
+    return len(kept) + OVERHEAD
 
 
 def _stored(receipt: Receipt) -> _Stored:

@@ -2,34 +2,35 @@
 
 Everything here blocks and belongs to one thread, the spool's (`ingest.spool`). What it promises:
 
-- What `insert` returned is on the disk: it survives a kill and a power cut. An error means that nothing of the batch
-  counts as kept.
+- What `insert` returned is on the disk: it survives a kill, and a power cut where the disk keeps what fsync said. An
+  error means that nothing of the batch counts as kept.
 - Rows come back in the order in which they were inserted. Among all rows that lie here a (source, key) and a (source,
   nonce) come once; an equal delivery is answered with the first one's id.
 - A row leaves by `delete` alone. What the log refused, or what the disk damaged, stays and is marked; the next start
   tries it once more, so that an upgrade that knows better delivers it.
 - A file that is damaged, or of a newer version, stops the start with what to do about it. Nothing is dropped silently.
 
-SQLite and not a file of our own, although appending and fdatasync is quicker (64 rows of 1.9 KB per commit, measured
-here: 125,000 rows/s against 35,000; one row: 3,100 against 3,900). Ingest acknowledges some 8,000 a second in front of
-it, so that neither is what limits it, and with the file we would write dedup, deletion from the front, recovery of a
-torn tail and a bound on the disk's space ourselves. Other page sizes and checkpoint intervals made no difference.
+SQLite and not a file of our own, although appending and fdatasync is about twice as quick (`make bench-spool`, 64 a
+commit: 36,000 to 40,000 rows/s against 21,000; one a commit: alike). Ingest acknowledges some 6,000 a second, so that
+neither is the limit; with a file we would write dedup, deletion, recovery of a torn tail and bounds ourselves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from events.errors import Unavailable
 from events.ids import uuid7_time
 from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest.spool_place import damaged, explained, fault, own, sync
-from ingest.spool_rows import OVERHEAD
+from ingest.spool_rows import cost, weight
 
 VERSION = 1
 SHRINK = 16 << 20
@@ -39,26 +40,37 @@ _SCHEMA = (
     """
     CREATE TABLE delivery (
       seq INTEGER PRIMARY KEY AUTOINCREMENT, source_id INTEGER NOT NULL, key BLOB NOT NULL, nonce BLOB,
-      stream_id BLOB NOT NULL, size INTEGER NOT NULL, refused TEXT, receipt BLOB NOT NULL)
+      stream_id BLOB NOT NULL, size INTEGER NOT NULL, weight INTEGER NOT NULL, refused TEXT, receipt BLOB NOT NULL)
     """,
     "CREATE UNIQUE INDEX delivery_key ON delivery (source_id, key)",
     "CREATE UNIQUE INDEX delivery_nonce ON delivery (source_id, nonce) WHERE nonce IS NOT NULL",
     "CREATE TABLE memory (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
     f"PRAGMA user_version = {VERSION}",
 )
-_INSERT = "INSERT INTO delivery (source_id, key, nonce, stream_id, size, receipt) VALUES {} ON CONFLICT DO NOTHING"
-_INSERTS = {count: _INSERT.format(", ".join(["(?, ?, ?, ?, ?, ?)"] * count)) for count in (256, 64, 16, 4, 1)}
+_INSERT = (
+    "INSERT INTO delivery (source_id, key, nonce, stream_id, size, weight, receipt) VALUES {} ON CONFLICT DO NOTHING"
+)
+_INSERTS = {count: _INSERT.format(", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)) for count in (256, 64, 16, 4, 1)}
 _FIRST = """
 SELECT stream_id FROM delivery WHERE source_id = :source AND key = :key
 UNION ALL SELECT stream_id FROM delivery WHERE source_id = :source AND nonce = :nonce LIMIT 1
 """
-_NEXT = "SELECT seq, receipt FROM delivery WHERE seq > ? AND refused IS NULL ORDER BY seq"
+_NEXT = "SELECT seq, weight, receipt FROM delivery WHERE seq > ? AND refused IS NULL ORDER BY seq"
 _OLDEST = "SELECT stream_id FROM delivery WHERE refused IS NULL ORDER BY seq LIMIT 1"
 _COUNT = "SELECT count(*) - count(refused), coalesce(sum(size), 0), count(refused) FROM delivery"
 
 
+class Row(NamedTuple):
+    """A row as it lies in the file. `weight`: the bytes of the receipt once it is unpacked, about."""
+
+    seq: int
+    weight: int
+    kept: bytes
+
+
 class Store:
-    """The open file. After each call `rows`, `size`, `refused` and `oldest` tell how it stands; any thread may look.
+    """The open file. After each call its attributes tell how it stands; any thread may look: `rows` wait for the log,
+    `refused` do not, all of them have `size` bytes, and the `oldest` that waits came then, in Unix seconds.
 
     Raises:
         ConfigError: the directory cannot be made or written, another process owns it, or its file is damaged or of a
@@ -68,12 +80,9 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "spool.db"
         self.rows = 0
-        """Rows that wait for the log."""
         self.size = 0
-        """Bytes of all rows, the refused ones too."""
         self.refused = 0
         self.oldest: float | None = None
-        """When the first of `rows` came, in Unix seconds by the database's clock."""
         self.memory: dict[str, bytes] = {}
         with explained(directory):
             self._lock = own(directory)
@@ -137,7 +146,7 @@ class Store:
             while len(pairs) - at >= count:
                 values: list[object] = []
                 for r, k in pairs[at : at + count]:
-                    values += (r.source_id, r.key, r.nonce, r.stream_id.bytes, cost(k), k)
+                    values += (r.source_id, r.key, r.nonce, r.stream_id.bytes, cost(k), weight(r), k)
                 new += self._sqlite.execute(statement, values).rowcount
                 at += count
         return new
@@ -150,20 +159,20 @@ class Store:
             answers.append(Accepted(first) if first == r.stream_id else Duplicate(first))
         return answers
 
-    def next(self, after: int, rows: int, size: int) -> list[tuple[int, bytes]]:
-        """The first rows that wait behind the number `after`, each with its number and as it was kept: at most so many,
-        and of so many bytes (but one at least).
+    def next(self, after: int, rows: int, size: int) -> list[Row]:
+        """The first rows that wait behind the number `after`: at most so many, and of so many bytes once they are
+        unpacked (but one at least).
 
         Raises:
             Unavailable: the file cannot be read.
         """
-        batch: list[tuple[int, bytes]] = []
+        batch: list[Row] = []
         with self._translated(), contextlib.closing(self._sqlite.execute(_NEXT, (after,))) as found:
-            for seq, kept in found:
-                size -= cost(kept)
+            for row in itertools.starmap(Row, found):
+                size -= row.weight
                 if batch and size < 0:
                     break
-                batch.append((seq, kept))
+                batch.append(row)
                 if len(batch) == rows:
                     break
         return batch
@@ -206,7 +215,7 @@ class Store:
         self.memory[name] = value
 
     def tidy(self) -> None:
-        """Gives the space of an empty spool back to the disk."""
+        """Gives an empty spool's space back."""
         with self._translated():
             if self.rows == 0 and self.path.stat().st_size > SHRINK:
                 self._sqlite.execute("VACUUM")
@@ -239,8 +248,3 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the spool {self.path} cannot be used: {error}; see to its disk") from error
-
-
-def cost(kept: bytes) -> int:
-    """What a row counts."""
-    return len(kept) + OVERHEAD

@@ -172,12 +172,22 @@ class TestKeeping:
 
     async def test_batches_are_bounded_in_rows_and_bytes(self, directory: Path) -> None:
         spool, receipts = await filled(directory, 10)
-        cost = spool.size // 10
+        cost = weight(receipts[0])
         assert await kept(spool, rows=3) == receipts[:3]
         assert await kept(spool, size=4 * cost + cost // 2) == receipts[:4]
         assert await kept(spool, size=1) == receipts[:1], "one row at least"
         (_, _, third, *_) = await spool.next(0, 10, ROOMY)
         assert await kept(spool, after=third.seq) == receipts[3:]
+        await spool.close()
+
+    async def test_what_unpacks_to_much_comes_in_small_batches(self, directory: Path) -> None:
+        """A body of one letter is next to nothing in the file, and must not fill the memory of who drains it."""
+        spool = Spool(directory, ROOMY)
+        receipts = [receipt(body=b"a" * 1_000_000) for _ in range(10)]
+        await asyncio.gather(*[spool.append(row) for row in receipts])
+        assert spool.size < 10_000
+        assert await kept(spool, size=3_500_000) == receipts[:3]
+        assert await kept(spool) == receipts, "unpacked beside the loop"
         await spool.close()
 
     async def test_rows_leave_by_delete_alone(self, directory: Path) -> None:
