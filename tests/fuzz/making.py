@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -29,6 +31,9 @@ GOOD_BODIES: list[bytes] = [
     MULTIPART,
     b"<?xml version='1.0'?><a>&lt;</a>",
     b"\xef\xbb\xbf{}",
+    b"a=10",  # ends, and the next ones begin, as a timestamp could
+    b"1772445600.{}",
+    b"1772445600000{}",
 ]
 BAD_BODIES: list[bytes] = [
     b"\x00",
@@ -149,9 +154,9 @@ def _change_header(draw: st.DrawFn, raw: Raw) -> Raw:
     if not raw.headers:
         return _add_header(draw, raw)
     index = draw(st.integers(0, len(raw.headers) - 1))
-    name, value = raw.headers[index]
+    value = raw.headers[index][1]
     changed = draw(_bytes_like(value) | st.just(value.swapcase()) | st.just(value.rstrip(b"="))).translate(_NO_LINES)
-    return replace(raw, headers=(*raw.headers[:index], (name, changed), *raw.headers[index + 1 :]))
+    return _with_header(raw, index, changed)
 
 
 def _drop_header(draw: st.DrawFn, raw: Raw) -> Raw:
@@ -181,12 +186,65 @@ def _move_border(draw: st.DrawFn, raw: Raw) -> Raw:
             return replace(raw, query=(raw.query + raw.body[:count]).translate(_NO_LINES), body=raw.body[count:])
         return replace(raw, query=raw.query[:-count], body=raw.query[-count:] + raw.body)
     index = draw(st.integers(0, len(raw.headers) - 1))
-    name, value = raw.headers[index]
+    value, body = raw.headers[index][1], raw.body
+    match draw(st.integers(0, 3)):
+        case 0:
+            value, body = value + body[:count], body[count:]
+        case 1:
+            value, body = value[:-count], value[-count:] + body
+        case 2:
+            value, body = body[-count:] + value, body[:-count]
+        case _:
+            value, body = value[count:], body + value[:count]
+    return _with_header(replace(raw, body=body), index, value.translate(_NO_LINES))
+
+
+def _shift(draw: st.DrawFn, raw: Raw) -> Raw:
+    """Of three signed parts with text between them, the first swallows the second, and the third gives one up."""
+    if len(raw.headers) < 2:
+        return raw
+    first, second = draw(st.permutations(range(len(raw.headers))))[:2]
+    between = draw(st.sampled_from([b".", b":", b"\n", b""]))
+    token, _, body = raw.body.partition(between) if between else (raw.body[:10], b"", raw.body[10:])
+    swallowed = raw.headers[first][1] + between + raw.headers[second][1]
+    raw = _with_header(replace(raw, body=body), first, swallowed.translate(_NO_LINES))
+    return _with_header(raw, second, token.translate(_NO_LINES))
+
+
+def _with_header(raw: Raw, index: int, value: bytes) -> Raw:
+    return replace(raw, headers=(*raw.headers[:index], (raw.headers[index][0], value), *raw.headers[index + 1 :]))
+
+
+def _shift_members(draw: st.DrawFn, raw: Raw) -> Raw:
+    """The same within a JSON document: a part of one text goes over to its neighbour."""
+    try:
+        document = json.loads(raw.body)
+    except (ValueError, RecursionError):
+        return raw
+    places = list(_texts(document, 100))
+    if len(places) < 2:
+        return raw
+    index = draw(st.integers(0, len(places) - 2))
+    (left, one), (right, other) = places[index : index + 2]
+    between = draw(st.sampled_from([":", ":", "\n", "."]))
     if draw(st.booleans()):
-        value, body = (value + raw.body[:count]).translate(_NO_LINES), raw.body[count:]
+        moved, _, right[other] = right[other].partition(between)
+        left[one] += between + moved
     else:
-        value, body = value[:-count], value[-count:] + raw.body
-    return replace(raw, headers=(*raw.headers[:index], (name, value), *raw.headers[index + 1 :]), body=body)
+        left[one], _, moved = left[one].rpartition(between)
+        right[other] = moved + between + right[other]
+    return replace(raw, body=json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _texts(value: Any, most: int) -> Iterator[tuple[Any, Any]]:
+    """Where texts stand: (container, key), in the document's order, so deep and no deeper."""
+    if most:
+        for key, inner in (
+            value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else [])
+        ):
+            if isinstance(inner, str):
+                yield value, key
+            yield from _texts(inner, most - 1)
 
 
 def _repeat_member(draw: st.DrawFn, raw: Raw) -> Raw:
@@ -217,6 +275,8 @@ _CHANGES = [
     _add_header,
     _rename_header,
     _move_border,
+    _shift,
+    _shift_members,
     _repeat_member,
 ]
 

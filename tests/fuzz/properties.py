@@ -16,7 +16,7 @@ from ingest.splitting import MOST_ITEMS, most_bytes
 from ingest.verify.base import Description, Incoming, Refused, Site, Verification, Verified, Wanted
 from ingest.verify.unsigned import Unsigned
 from tests.fuzz.raw import HOST, Raw
-from tests.fuzz.signers import PAYPAL_CERTIFICATE, SNS_CERTIFICATE, sealed
+from tests.fuzz.signers import PAYPAL_CERTIFICATE, SNS_CERTIFICATE, proof, sealed
 from tests.fuzz.sources import definition_of
 from tests.unit.ingest.authority import certificate
 
@@ -109,6 +109,9 @@ def check_forgery(door: Target, original: Raw, forged: Raw, now: float = NOW) ->
     else:
         unchanged = before == after
     assert unchanged, f"{door.name} accepted a forgery: {forged!r}\nmade of {original!r}"
+    proofs = proof(door.scheme, original)
+    kept = set(proofs) & set(proof(door.scheme, forged))
+    assert kept or not proofs, f"{door.name} accepted another signature: {forged!r}\nmade of {original!r}"
     if verdict.nonce is not None:
         genuine = door.source.verify(original.incoming(), now)
         assert isinstance(genuine, Verified)

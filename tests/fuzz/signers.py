@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,7 +120,7 @@ def signed(scheme: Description, raw: Raw, site: Site, now: float, which: int = 0
             text = (
                 _ED25519.sign(message).hex()
                 if scheme.algorithm == "ed25519"
-                else base64.b64encode(_P256.sign(message, ec.ECDSA(SHA256()))).decode()
+                else base64.b64encode(_P256.sign(message, ec.ECDSA(SHA256(), deterministic_signing=True))).decode()
             )
             return raw.with_headers((scheme.timestamp, stamp), (scheme.header, text))
         case Twilio():
@@ -202,6 +203,54 @@ def sealed(scheme: Description, raw: Raw, site: Site) -> object:
             return ()
         case _:
             raise NotImplementedError(type(scheme).__name__)
+
+
+def proof(scheme: Description, raw: Raw) -> tuple[bytes, ...]:
+    """The signatures or credentials that a request carries, in all the places where this scheme looks for them.
+
+    Without the case and the padding that every encoding can do without.
+    """
+    match scheme:
+        case AnyOf(schemes=schemes):
+            found = [one for inner in schemes for one in proof(inner, raw)]
+        case Objects(inner=inner):
+            found = list(proof(inner, raw))
+        case Hmac():
+            pattern = re.compile(re.escape(scheme.header.lower()).replace(r"\{n\}", "[0-9]+").encode())
+            values = [value for name, value in raw.headers if pattern.fullmatch(name)]
+            found = [value.removeprefix(scheme.prefix.encode()) for value in values]
+            if scheme.pairs is not None:
+                separator, name = scheme.pairs.separator.encode(), scheme.pairs.signature.encode()
+                pairs = [pair.strip(b" ").partition(b"=") for value in found for pair in value.split(separator)]
+                found = [text for key, _, text in pairs if key == name]
+        case Standard():
+            found = [token for family in ("webhook", "svix") for token in raw.header(f"{family}-signature").split(b" ")]
+        case PublicKey():
+            found = [raw.header(scheme.header)]
+        case Twilio():
+            found = [raw.header("x-twilio-signature")]
+        case HubSpot():
+            found = [raw.header("x-hubspot-signature-v3")]
+        case PayPal():
+            found = [raw.header("paypal-transmission-sig")]
+        case Mailgun() | Sns() | Adyen():
+            found = [text.encode() for text in _texts(_or_none(lambda: _document(raw)))]
+        case _:
+            return ()  # what is sealed is the credential
+    return tuple(one.lower().rstrip(b"=") for one in found)
+
+
+def _texts(document: object) -> list[str]:
+    """All texts in a document."""
+    match document:
+        case str():
+            return [document]
+        case dict():
+            return [text for value in document.values() for text in _texts(value)]
+        case list():
+            return [text for value in document for text in _texts(value)]
+        case _:
+            return []
 
 
 def _sign_hmac(scheme: Hmac, raw: Raw, site: Site, now: float) -> Raw:

@@ -26,6 +26,7 @@ _DESCRIBED: dict[str, dict[str, Any]] = {
     "id": {"verify": {**_HMAC, **_STAMPED, "signed": "{id}.{timestamp}.{body}"}, "id": {"header": "X-Id"}},
     "stamped": {"verify": {**_HMAC, "signed": "{timestamp}{body}", "timestamp": {"header": "X-T", "unit": "ms"}}},
     "iso": {"verify": {**_HMAC, "signed": "{body}{timestamp}", "timestamp": {"header": "X-T", "unit": "iso8601"}}},
+    "trailing": {"verify": {**_HMAC, **_STAMPED, "signed": "{body}{timestamp}", "algorithm": "sha1"}},
     "numbered": {"verify": {"scheme": "hmac", "header": "X-Signature-{n}", "encoding": "base64", "key": "base64"}},
     "inside": {"verify": {**_HMAC, "timestamp": {"pointer": "/at", "unit": "ms"}}, "id": {"pointer": "/at"}},
     "paired": {
