@@ -2,8 +2,9 @@
 
 A key that exists already (in the table, in a transaction that is committing, or earlier in the same batch) leaves its
 row out; what is left out is answered with the first one's id, read after the statement, when whoever held the key has
-committed. Receipts that are nothing but a delivery go the plain way; a batch of the journal that holds an item, a nonce
-or a receipt without work goes the elaborate way (`events.elaborate`), still in one statement and one commit.
+committed. Where a receipt has a nonce, the nonce decides. Receipts that are nothing but a delivery go the plain way; a
+batch of the journal that holds an item, a nonce or a receipt without work goes the elaborate way (`events.elaborate`),
+still in one statement and one commit.
 
 Keys are inserted in key order, or two batches that share keys would deadlock.
 """
@@ -11,14 +12,14 @@ Keys are inserted in key order, or two batches that share keys would deadlock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from uuid import UUID
 
 import asyncpg
 
 from events.codec import pack
 from events.database import Database
-from events.elaborate import APPEND_ELABORATE, elaborate_rows, is_plain, without_clashes
+from events.elaborate import APPEND_ELABORATE, Key, elaborate_rows, is_plain, without_clashes
 from events.errors import BadRow, Unavailable
 from events.journal import Journal
 from events.types import DELIVERY_QUEUE, Accepted, Appended, Duplicate, Kind, Receipt
@@ -94,7 +95,8 @@ class DeliveryWriter:
         """Appends the batch; one result per receipt, in order. A receipt that is appended again under the same id,
         because nobody knew whether it was written, is Accepted again.
 
-        One commit; where a receipt with a nonce shares its key with another of the batch, a second one.
+        One commit; a second one where a receipt with a nonce shares its key with another of the batch, or where another
+        process takes its key at the same time.
 
         Raises:
             BadRow: the database refused some row's data; its receipt is not in the log, nor are its items.
@@ -102,22 +104,24 @@ class DeliveryWriter:
         """
         seen: dict[UUID, Appended] = {}
         left = batch
+        known: dict[Key, UUID] = {}
         for _ in range(ROUNDS):
-            appended = await self._append(left)
+            appended = await self._append(left, known.keys())
             if len(appended) == len(batch):  # as nearly always
                 return [Accepted(r.stream_id) for r in batch]
             left = [r for r in left if r.stream_id not in appended]
             if left:
-                seen |= await self._seen_before(left)
+                known |= await self._known(left)
+                seen |= _seen_before(left, known)
                 left = [r for r in left if r.stream_id not in seen]
             if not left:
                 return [seen.get(r.stream_id) or Accepted(r.stream_id) for r in batch]
         raise Unavailable("others keep writing the same deliveries; send it again")
 
-    async def _append(self, batch: Sequence[Receipt]) -> set[UUID]:
+    async def _append(self, batch: Sequence[Receipt], known: Set[Key]) -> set[UUID]:
         """The receipts that are new in the log. What is missing was seen before, or has to be tried again."""
         if not is_plain(batch):
-            return await self._append_elaborate(batch)
+            return await self._append_elaborate(batch, known)
         packed = [pack(r.body) for r in batch]
         rows = await self._database.fetch(
             _APPEND,
@@ -132,8 +136,8 @@ class DeliveryWriter:
         )
         return {row[0] for row in rows}
 
-    async def _append_elaborate(self, batch: Sequence[Receipt]) -> set[UUID]:
-        now = without_clashes(batch)
+    async def _append_elaborate(self, batch: Sequence[Receipt], known: Set[Key]) -> set[UUID]:
+        now = without_clashes(batch, known)
         large = sum(map(size_of, now)) > LARGE
         rows = await asyncio.to_thread(elaborate_rows, now) if large else elaborate_rows(now)
         try:
@@ -144,14 +148,20 @@ class DeliveryWriter:
             raise
         return {r.stream_id for r in batch}.intersection(answer[0][1])  # without the items'
 
-    async def _seen_before(self, left: Sequence[Receipt]) -> dict[UUID, Appended]:
-        """Those whose nonce or key is in the log by now, under which id."""
+    async def _known(self, left: Sequence[Receipt]) -> dict[Key, UUID]:
+        """The nonces and keys that are in the log by now, under which id."""
         keys = [(r.source_id, key) for r in left for key in (r.nonce, r.key) if key is not None]
         rows = await self._database.fetch(_FIRST, [source for source, _ in keys], [key for _, key in keys])
-        known = {(row[0], row[1]): row[2] for row in rows}
-        seen: dict[UUID, Appended] = {}
-        for r in left:
-            first = known.get((r.source_id, r.nonce)) or known.get((r.source_id, r.key))
-            if first is not None:
-                seen[r.stream_id] = Accepted(first) if first == r.stream_id else Duplicate(first)
-        return seen
+        return {(row[0], row[1]): row[2] for row in rows}
+
+
+def _seen_before(left: Sequence[Receipt], known: Mapping[Key, UUID]) -> dict[UUID, Appended]:
+    """What to answer for those that need no other try. One with a nonce does until its nonce is claimed, though its key
+    is known.
+    """
+    seen: dict[UUID, Appended] = {}
+    for r in left:
+        first = known.get((r.source_id, r.key if r.nonce is None else r.nonce))
+        if first is not None:
+            seen[r.stream_id] = Accepted(first) if first == r.stream_id else Duplicate(first)
+    return seen

@@ -35,6 +35,19 @@ def accepted(results: Sequence[Appended]) -> list[bool]:
     return [isinstance(result, Accepted) for result in results]
 
 
+def counting(ingest: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that are sent from now on."""
+    statements: list[str] = []
+    fetch = ingest.fetch
+
+    async def counted(statement: str, *arguments: object) -> list[asyncpg.Record]:
+        statements.append(statement)
+        return await fetch(statement, *arguments)
+
+    monkeypatch.setattr(ingest, "fetch", counted)
+    return statements
+
+
 async def test_a_batch_is_one_receipt_without_work_and_its_items_have_work(open_as: Open) -> None:
     async with open_as("ingest") as ingest, open_as("operator") as operator:
         sent = batch("a", "b", "c")
@@ -166,19 +179,101 @@ async def test_a_used_nonce_in_the_same_batch_cannot_either(open_as: Open) -> No
 
 
 @pytest.mark.parametrize("known", ["before", "same batch", "item of the same batch"])
-async def test_a_known_id_with_a_new_nonce_leaves_the_nonce_alone(open_as: Open, known: str) -> None:
+async def test_a_known_id_with_a_new_nonce_uses_the_nonce_up(open_as: Open, known: str) -> None:
+    """Or somebody could send the nonce of the second try with a body of their own."""
     async with open_as("ingest") as ingest, open_as("operator") as operator:
         writer = DeliveryWriter(ingest)
         first = batch("k") if known.startswith("item") else nonced("old", "k")
+        told = Duplicate(first.items[0].stream_id if first.items else first.stream_id)
         again = nonced("new", "k")
         if known == "before":
             await writer.write([first])
             results = await writer.write([again])
         else:
             results = (await writer.write([first, again]))[1:]
-        assert results == [Duplicate(first.items[0].stream_id if first.items else first.stream_id)]
-        assert await count(operator, "delivery_key") == 2
-        assert accepted(await writer.write([nonced("new", "other")])) == [True]
+        assert results == [told]
+        events, keys = await count(operator), await count(operator, "delivery_key")
+        assert keys == 3
+        assert await writer.write([nonced("new", "other"), again, batch("x", nonce="new")]) == [told] * 3
+        assert (await count(operator), await count(operator, "delivery_key")) == (events, keys)
+        real = nonced("newer", "other")
+        assert await writer.write([real]) == [Accepted(real.stream_id)]
+
+
+async def test_a_batch_that_comes_again_uses_its_nonce_up_too(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        first = batch("a", key="k", nonce="old")
+        await writer.write([first])
+        again, forged = batch("a", "b", key="k", nonce="new"), batch("b", key="other", nonce="new")
+        assert await writer.write([again, forged]) == [Duplicate(first.stream_id)] * 2
+        assert await writer.write([nonced("new")]) == [Duplicate(first.stream_id)]
+        assert await count(operator) == 2
+        assert accepted(await writer.write([receipt("b")])) == [True]
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["known before", "all in one batch"])
+async def test_a_forged_body_behind_the_second_try_of_the_same_batch_is_a_duplicate(
+    open_as: Open, earlier: bool
+) -> None:
+    first, again, forged, real = nonced("t", "e1"), nonced("u", "e1"), nonced("u", "e2"), nonced("v", "e2")
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        if earlier:
+            await writer.write([first])
+        results = await writer.write([first, again, forged, real])
+        assert results == [
+            Accepted(first.stream_id),
+            Duplicate(first.stream_id),
+            Duplicate(first.stream_id),
+            Accepted(real.stream_id),
+        ]
+        assert (await count(operator), await count(operator, "delivery_key")) == (2, 5)
+
+
+async def test_an_append_that_is_repeated_beside_a_second_try_undoes_nothing(open_as: Open) -> None:
+    async with open_as("ingest") as ingest:
+        writer = DeliveryWriter(ingest)
+        first = nonced("t", "k")
+        await writer.write([first])
+        results = await writer.write([first, nonced("u", "k")])
+        assert results == [Accepted(first.stream_id), Duplicate(first.stream_id)]
+
+
+async def test_many_second_tries_in_one_batch_take_few_statements(
+    open_as: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        statements = counting(ingest, monkeypatch)
+        rows = [nonced(f"u{number}", "k") for number in range(60)]
+        assert await DeliveryWriter(ingest).write(rows) == [
+            Accepted(rows[0].stream_id),
+            *[Duplicate(rows[0].stream_id)] * 59,
+        ]
+        assert sum("INSERT" in statement for statement in statements) == 2
+        assert await count(operator, "delivery_key") == 61
+
+
+async def test_nobody_waits_for_a_nonce_s_second_carrier(open_as: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_as("ingest") as ingest:
+        statements = counting(ingest, monkeypatch)
+        forged, real = [nonced("n1", "k2") for _ in range(20)], nonced("n2", "k2")
+        results = await DeliveryWriter(ingest).write([nonced("n1", "k1"), *forged, real])
+        assert results[-1] == Accepted(real.stream_id)
+        assert accepted(results) == [True] + [False] * 20 + [True]
+        assert sum("INSERT" in statement for statement in statements) == 1
+
+
+async def test_receipts_that_all_wait_for_each_other_are_taken_one_by_one(open_as: Open) -> None:
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        rows = [
+            nonced("1", "a"),
+            nonced("2", "b"),
+            batch("a", key="x", nonce="2"),
+            batch("b", key="y", nonce="1"),
+        ]
+        assert accepted(await DeliveryWriter(ingest).write(rows)) == [True, True, False, False]
+        assert (await count(operator), await count(operator, "delivery_key")) == (2, 4)
 
 
 async def test_a_known_id_with_a_new_nonce_undoes_nothing(open_as: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,14 +281,7 @@ async def test_a_known_id_with_a_new_nonce_undoes_nothing(open_as: Open, monkeyp
     async with open_as("ingest") as ingest:
         writer = DeliveryWriter(ingest)
         await writer.write([nonced("old", "k")])
-        statements: list[str] = []
-        fetch = ingest.fetch
-
-        async def counted(statement: str, *arguments: object) -> list[asyncpg.Record]:
-            statements.append(statement)
-            return await fetch(statement, *arguments)
-
-        monkeypatch.setattr(ingest, "fetch", counted)
+        statements = counting(ingest, monkeypatch)
         assert accepted(await writer.write([nonced("new", "k"), receipt()])) == [False, True]
         assert sum("INSERT" in statement for statement in statements) == 1
 
@@ -233,9 +321,7 @@ async def rival(database_url: str, operator: Database) -> AsyncIterator[Rival]:
         await connection.close()
 
 
-async def test_a_nonce_is_given_back_when_another_process_takes_the_id_meanwhile(
-    open_as: Open, database_url: str
-) -> None:
+async def test_another_process_takes_the_id_after_the_nonce_was_claimed(open_as: Open, database_url: str) -> None:
     other, mine = receipt("k"), nonced("n", "k")
     async with open_as("ingest") as ingest, open_as("operator") as operator:
         async with rival(database_url, operator) as process:
@@ -245,8 +331,41 @@ async def test_a_nonce_is_given_back_when_another_process_takes_the_id_meanwhile
         results = await writing
         assert results[0] == Duplicate(other.stream_id)
         assert accepted(results) == [False, True]
-        assert accepted(await DeliveryWriter(ingest).write([nonced("n")])) == [True]
-        assert await count(operator) == 2
+        assert await DeliveryWriter(ingest).write([nonced("n")]) == [Duplicate(other.stream_id)]
+        assert await count(operator) == 1
+
+
+async def test_another_process_claims_the_nonce_of_a_second_try(open_as: Open, database_url: str) -> None:
+    """A forged body that waits for it appends nothing, and leaves the id that it names alone."""
+    first, forged, real = nonced("t", "e1"), nonced("u", "e2"), nonced("v", "e2")
+    assert forged.nonce is not None
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        writer = DeliveryWriter(ingest)
+        await writer.write([first])
+        async with rival(database_url, operator) as process:
+            await process.take(msgspec.structs.replace(first, key=forged.nonce))  # as a second try with it does
+            writing = asyncio.create_task(writer.write([forged]))
+            await process.blocks()
+        assert await writing == [Duplicate(first.stream_id)]
+        assert await count(operator) == 1
+        assert await writer.write([real]) == [Accepted(real.stream_id)]
+
+
+async def test_one_of_two_processes_has_a_nonce(open_as: Open) -> None:
+    async with open_as("ingest") as one, open_as("ingest") as other, open_as("operator") as operator:
+        first = nonced("t", "k")
+        await DeliveryWriter(one).write([first])
+        for number in range(20):
+            again, forged = nonced(f"u{number}", "k"), nonced(f"u{number}", f"forged {number}")
+            writes = DeliveryWriter(one).write([again]), DeliveryWriter(other).write([forged])
+            answers = [answer for (answer,) in await asyncio.gather(*writes)]
+            holder = await operator.fetchval("SELECT stream_id FROM delivery_key WHERE key = $1", again.nonce)
+            if holder == forged.stream_id:  # it came first, and nothing tells it from a real one
+                assert answers == [Duplicate(forged.stream_id), Accepted(forged.stream_id)]
+            else:
+                assert answers == [Duplicate(first.stream_id)] * 2
+                real = nonced(f"v{number}", f"forged {number}")
+                assert await DeliveryWriter(other).write([real]) == [Accepted(real.stream_id)]
 
 
 LOW, HIGH = sorted(("one", "two"), key=lambda name: receipt(name).key)
@@ -307,12 +426,14 @@ async def test_four_processes_with_the_same_keys_neither_deadlock_nor_double(ope
         open_as("ingest") as c,
         open_as("ingest") as d,
     ):
+        nonces: set[bytes] = set()
         for _ in range(25):
             keys = [f"k{next(_numbers)} {rng.random()}" for _ in range(30)]
             turns = [[receipt(key) for key in rng.sample(keys, 20)] for _ in range(2)]  # the plain way, too
             turns += [[one() for _ in range(12)] for _ in range(10)]
             writers = itertools.cycle(DeliveryWriter(database) for database in (a, b, c, d))
             results = await asyncio.gather(*[writer.write(turn) for turn, writer in zip(turns, writers, strict=False)])
+            nonces |= {sent.nonce for turn in turns for sent in turn if sent.nonce is not None}
             ids = {receipt.stream_id for turn in turns for receipt in turn}
             for turn, answers in zip(turns, results, strict=True):
                 for sent, answer in zip(turn, answers, strict=True):
@@ -324,6 +445,8 @@ async def test_four_processes_with_the_same_keys_neither_deadlock_nor_double(ope
         SELECT count(*) FROM delivery_key k WHERE NOT EXISTS (SELECT FROM event e WHERE e.stream_id = k.stream_id)
         """
         assert await operator.fetchval(orphans) == 0, "no key is left behind for what is not in the log"
+        sent_nonces = "SELECT count(*) FROM delivery_key WHERE key = ANY ($1)"
+        assert await operator.fetchval(sent_nonces, list(nonces)) == len(nonces), "none is left to be used"
 
 
 async def test_ten_thousand_items_are_one_commit(open_as: Open) -> None:
