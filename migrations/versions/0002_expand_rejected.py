@@ -34,7 +34,7 @@ TABLES = (
 GRANTS = (
     # ingest: keeps, and cannot read what it kept.
     "GRANT INSERT ON rejected TO headrace_ingest",
-    "GRANT SELECT, INSERT, UPDATE ON rejected_hour TO headrace_ingest",
+    "GRANT SELECT, INSERT, UPDATE (kept, bytes) ON rejected_hour TO headrace_ingest",
     # relay: upkeep.
     "GRANT SELECT (id, recorded_at), DELETE ON rejected TO headrace_relay",
     "GRANT SELECT, DELETE ON rejected_hour TO headrace_relay",

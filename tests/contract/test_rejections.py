@@ -69,6 +69,7 @@ async def test_a_refused_request_is_kept_byte_for_byte(open_as: Open) -> None:
         ("ingest", "SELECT body FROM rejected"),
         ("ingest", "DELETE FROM rejected"),
         ("ingest", "UPDATE rejected SET reason = ''"),
+        ("ingest", "UPDATE rejected_hour SET hour = now()"),
         ("relay", "SELECT sealed FROM rejected"),
         ("worker", "SELECT id FROM rejected"),
         ("operator", "UPDATE rejected SET reason = ''"),
