@@ -4,8 +4,9 @@ Everything here blocks and belongs to one thread, the spool's (`ingest.spool`). 
 
 - What `insert` returned is on the disk: it survives a kill, and a power cut where the disk keeps what fsync said. An
   error means that nothing of the batch counts as kept.
-- Rows come back in the order in which they were inserted. Among all rows that lie here a (source, key) and a (source,
-  nonce) come once; an equal delivery is answered with the first one's id.
+- Rows come back in the order in which they were inserted. An equal delivery, by (source, key) or (source, nonce), is
+  answered with the first one's id and kept no second time, with one exception: a repetition with a nonce of its own is
+  kept too, as a row that has a `first`, so that the log learns of the nonce (see `events.elaborate`).
 - A row leaves by `delete` alone. What the log refused, or what the disk damaged, stays and is marked; the next start
   tries it once more, so that an upgrade that knows better delivers it.
 - A file that is damaged, or of a newer version, stops the start with what to do about it. Nothing is dropped silently.
@@ -29,35 +30,12 @@ from uuid import UUID
 from events.errors import Unavailable
 from events.ids import uuid7_time
 from events.types import Accepted, Appended, Duplicate, Receipt
+from ingest import spool_statements as sql
 from ingest.spool_place import damaged, explained, fault, own, sync
 from ingest.spool_rows import cost, weight
 
-VERSION = 1
 SHRINK = 16 << 20
 """Bytes of file above which an empty spool gives its space back."""
-
-_SCHEMA = (
-    """
-    CREATE TABLE delivery (
-      seq INTEGER PRIMARY KEY AUTOINCREMENT, source_id INTEGER NOT NULL, key BLOB NOT NULL, nonce BLOB,
-      stream_id BLOB NOT NULL, size INTEGER NOT NULL, weight INTEGER NOT NULL, refused TEXT, receipt BLOB NOT NULL)
-    """,
-    "CREATE UNIQUE INDEX delivery_key ON delivery (source_id, key)",
-    "CREATE UNIQUE INDEX delivery_nonce ON delivery (source_id, nonce) WHERE nonce IS NOT NULL",
-    "CREATE TABLE memory (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
-    f"PRAGMA user_version = {VERSION}",
-)
-_INSERT = (
-    "INSERT INTO delivery (source_id, key, nonce, stream_id, size, weight, receipt) VALUES {} ON CONFLICT DO NOTHING"
-)
-_INSERTS = {count: _INSERT.format(", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)) for count in (256, 64, 16, 4, 1)}
-_FIRST = """
-SELECT stream_id FROM delivery WHERE source_id = :source AND key = :key
-UNION ALL SELECT stream_id FROM delivery WHERE source_id = :source AND nonce = :nonce LIMIT 1
-"""
-_NEXT = "SELECT seq, weight, receipt FROM delivery WHERE seq > ? AND refused IS NULL ORDER BY seq"
-_OLDEST = "SELECT stream_id FROM delivery WHERE refused IS NULL ORDER BY seq LIMIT 1"
-_COUNT = "SELECT count(*) - count(refused), coalesce(sum(size), 0), count(refused) FROM delivery"
 
 
 class Row(NamedTuple):
@@ -101,7 +79,7 @@ class Store:
     def _prepare(self) -> None:
         run = self._sqlite.execute
         (version,) = run("PRAGMA user_version").fetchone()
-        if version > VERSION:
+        if version > sql.VERSION:
             raise fault(self.path, f"version {VERSION}, got {version}: a newer Headrace wrote it; start that one again")
         if version:
             (answer, *_) = run("PRAGMA quick_check(1)").fetchone()
@@ -112,10 +90,10 @@ class Store:
         run("PRAGMA journal_size_limit = 67108864")
         run("PRAGMA cache_size = -32768")  # 32 MB: the keys are random, and their index outgrows the usual 2 MB
         with self._transaction():
-            for statement in _SCHEMA if not version else ():
+            for statement in sql.STEPS[version]:
                 run(statement)
             run("UPDATE delivery SET refused = NULL WHERE refused IS NOT NULL")
-        self.rows, self.size, self.refused = run(_COUNT).fetchone()
+        self.rows, self.size, self.refused = run(sql.COUNT).fetchone()
         self.memory = dict(run("SELECT name, value FROM memory"))
         self._look()
 
@@ -130,34 +108,47 @@ class Store:
         """
         with self._translated(), self._transaction():
             new = self._insert(list(zip(receipts, kept, strict=True)))
-            answers: list[Appended] = [Accepted(r.stream_id) for r in receipts]
-            if new < len(receipts):
-                answers = self._answers(receipts)
+            if new == len(receipts):
+                size = sum(map(cost, kept))
+            else:
+                (size,) = self._sqlite.execute(sql.LAST, (new,)).fetchone()
+            if new == len(receipts) and all(r.nonce is None for r in receipts):
+                answers: list[Appended] = [Accepted(r.stream_id) for r in receipts]
+            else:
+                answers = [self._answer(r) for r in receipts]
         self.rows += new
-        self.size += sum(cost(k) for k, answer in zip(kept, answers, strict=True) if isinstance(answer, Accepted))
+        self.size += size
         if self.oldest is None:
             self._look()
         return answers
 
     def _insert(self, pairs: Sequence[tuple[Receipt, bytes]]) -> int:
-        """How many are new. Many rows a statement: each statement costs this thread a wait for the interpreter."""
+        """How many rows are new. What has a nonce goes by itself, because it depends on the row before."""
+        new = 0
+        for nonced, some in itertools.groupby(pairs, key=lambda pair: pair[0].nonce is not None):
+            if nonced:
+                new += sum(self._sqlite.execute(sql.INSERT_NONCED, _values(*pair)).rowcount for pair in some)
+            else:
+                new += self._insert_plain(list(some))
+        return new
+
+    def _insert_plain(self, pairs: Sequence[tuple[Receipt, bytes]]) -> int:
+        """Many rows a statement: each statement costs this thread a wait for the interpreter."""
         new = at = 0
-        for count, statement in _INSERTS.items():
+        for count, statement in sql.INSERTS.items():
             while len(pairs) - at >= count:
-                values: list[object] = []
-                for r, k in pairs[at : at + count]:
-                    values += (r.source_id, r.key, r.nonce, r.stream_id.bytes, cost(k), weight(r), k)
+                values = [value for pair in pairs[at : at + count] for value in _values(*pair)]
                 new += self._sqlite.execute(statement, values).rowcount
                 at += count
         return new
 
-    def _answers(self, receipts: Sequence[Receipt]) -> list[Appended]:
-        answers: list[Appended] = []
-        for r in receipts:
-            named = {"source": r.source_id, "key": r.key, "nonce": r.nonce}
-            first = UUID(bytes=self._sqlite.execute(_FIRST, named).fetchone()[0])
-            answers.append(Accepted(first) if first == r.stream_id else Duplicate(first))
-        return answers
+    def _answer(self, receipt: Receipt) -> Appended:
+        if receipt.nonce is None:
+            found = self._sqlite.execute(sql.BY_KEY, (receipt.source_id, receipt.key))
+        else:
+            found = self._sqlite.execute(sql.BY_NONCE, (receipt.source_id, receipt.nonce))
+        first = UUID(bytes=found.fetchone()[0])
+        return Accepted(first) if first == receipt.stream_id else Duplicate(first)
 
     def next(self, after: int, rows: int, size: int) -> list[Row]:
         """The first rows that wait behind the number `after`: at most so many, and of so many bytes once they are
@@ -167,7 +158,7 @@ class Store:
             Unavailable: the file cannot be read.
         """
         batch: list[Row] = []
-        with self._translated(), contextlib.closing(self._sqlite.execute(_NEXT, (after,))) as found:
+        with self._translated(), contextlib.closing(self._sqlite.execute(sql.NEXT, (after,))) as found:
             for row in itertools.starmap(Row, found):
                 size -= row.weight
                 if batch and size < 0:
@@ -228,7 +219,7 @@ class Store:
 
     def _look(self) -> None:
         with self._translated():
-            found = self._sqlite.execute(_OLDEST).fetchone()
+            found = self._sqlite.execute(sql.OLDEST).fetchone()
         self.oldest = uuid7_time(UUID(bytes=found[0])) if found else None
 
     @contextlib.contextmanager
@@ -248,3 +239,8 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the spool {self.path} cannot be used: {error}; see to its disk") from error
+
+
+def _values(receipt: Receipt, kept: bytes) -> tuple[object, ...]:
+    own = (receipt.source_id, receipt.key, receipt.nonce, receipt.stream_id.bytes)
+    return (*own, cost(kept), weight(receipt), kept)

@@ -300,7 +300,7 @@ async def test_a_stolen_token_of_mailgun_admits_nothing_twice(system: System) ->
             }
         ).encode()
 
-    tokens = ["a" * 50, "b" * 50]
+    tokens = ["a" * 50, "b" * 50, "c" * 50, "d" * 50]
     first = await post(system, "mail", body("one", tokens[0]))
     stolen = await post(system, "mail", body("two", tokens[0]))
     real = await post(system, "mail", body("two", tokens[1]))
@@ -309,6 +309,14 @@ async def test_a_stolen_token_of_mailgun_admits_nothing_twice(system: System) ->
         first.json() | {"duplicate": True},
         False,
     )
+    again = await post(system, "mail", body("one", tokens[2]))
+    stolen = await post(system, "mail", body("three", tokens[2]))
+    assert again.json() == stolen.json() == first.json() | {"duplicate": True}, (
+        "a second try's token is used up as well"
+    )
+    assert await system.count("SELECT count(*) FROM event WHERE type = 'delivery.received'") == 2
+    real = await post(system, "mail", body("three", tokens[3]))
+    assert (real.status_code, real.json()["duplicate"]) == (200, False), "nobody has taken its id"
 
 
 async def test_an_unwanted_delivery_says_so_and_is_replayed_to_a_workflow_that_came_later(system: System) -> None:

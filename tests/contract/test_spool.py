@@ -10,7 +10,7 @@ import pytest
 
 from events.database import Database
 from events.deliveries import DeliveryWriter
-from events.types import Accepted, Receipt
+from events.types import Accepted, Duplicate, Receipt
 from ingest.keeper import Keeper, keeper_of
 from ingest.readiness import Ready
 from ingest.spool import Spool
@@ -87,6 +87,27 @@ async def test_what_the_log_refuses_stays_and_the_rest_goes(open_as: Open, tmp_p
         assert await drained(ingest, tmp_path / "spool") == 1
         assert rows[9].stream_id not in {id for id, *_ in await facts(operator)}
         assert len(await facts(operator)) == len(rows) + 3 - 1
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the log knew the first", "all came in the outage"])
+async def test_nonces_that_came_in_an_outage_are_used_up(open_as: Open, tmp_path: Path, known: bool) -> None:
+    """Forged ones too, with a nonce that only the log knew: they take nothing away from the real ones."""
+    async with open_as("ingest") as ingest, open_as("operator") as operator:
+        first, again = nonced("t", "e1"), nonced("u", "e1")
+        forged, real = nonced("t", "e2"), nonced("v", "e2")
+        writer = DeliveryWriter(ingest)
+        if known:
+            await writer.write([first])
+        spool = Spool(tmp_path / "spool", 1 << 30)
+        for row in [forged, again, real] if known else [first, again, forged, real]:
+            await spool.append(row)
+        await spool.close()
+        assert await drained(ingest, tmp_path / "spool") == 0
+        assert {id for id, *_ in await facts(operator)} == {first.stream_id, real.stream_id}
+        assert await writer.write([nonced("u", "e3"), nonced("v", "e4")]) == [
+            Duplicate(first.stream_id),
+            Duplicate(real.stream_id),
+        ]
 
 
 async def test_reaching_anew_leaves_connections_that_lead_nowhere(open_as: Open) -> None:

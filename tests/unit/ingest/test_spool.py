@@ -28,8 +28,9 @@ from ingest.remembered import recall_sources, remember_sources
 from ingest.spool import Spool
 from ingest.spool_pace import BURST, SHARE, Pace
 from ingest.spool_rows import Damaged, Spooled, Unreadable, decode, encode, weight
+from ingest.spool_statements import VERSION
 from ingest.spool_store import SHRINK
-from tests.rows import receipt
+from tests.rows import nonced, receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -162,6 +163,51 @@ class TestKeeping:
         assert await spool.append(first) == Accepted(first.stream_id)
         assert await spool.append(second) == Duplicate(first.stream_id)
         assert await spool.append(elsewhere) == Accepted(elsewhere.stream_id)
+        await spool.close()
+
+    async def test_a_repetition_with_a_nonce_of_its_own_is_kept_too(self, directory: Path) -> None:
+        """The log has to learn of the nonce, or it would take it with another body."""
+        spool = Spool(directory, ROOMY)
+        first, again, forged, real = nonced("t", "e1"), nonced("u", "e1"), nonced("u", "e2"), nonced("v", "e2")
+        rows = [receipt(), first, again, forged, receipt("e1"), real, again]
+        answers = await asyncio.gather(*[spool.append(row) for row in rows])
+        told = Duplicate(first.stream_id)
+        expected = [Accepted(rows[0].stream_id), Accepted(first.stream_id), told, told, told]
+        assert answers == [*expected, Accepted(real.stream_id), told]
+        assert await spool.append(forged) == told
+        assert await kept(spool) == [rows[0], first, again, real]
+        before = spool.rows, spool.size, spool.refused
+        await spool.close()
+        spool = Spool(directory, ROOMY)
+        assert (spool.rows, spool.size, spool.refused) == before == (4, spool.size, 0)
+        assert await spool.append(again) == told
+        await spool.close()
+
+    async def test_a_repetition_of_what_has_gone_to_the_log_holds_no_key(self, directory: Path) -> None:
+        spool = Spool(directory, ROOMY)
+        first, again, later = nonced("t", "e1"), nonced("u", "e1"), nonced("v", "e1")
+        await asyncio.gather(spool.append(first), spool.append(again))
+        await spool.delete((await spool.next(0, 1, ROOMY))[0].seq)
+        assert await spool.append(nonced("u", "e2")) == Duplicate(first.stream_id)
+        assert await spool.append(later) == Accepted(later.stream_id)
+        assert await kept(spool) == [again, later]
+        await spool.close()
+
+    async def test_a_file_of_the_first_version_goes_on(self, directory: Path) -> None:
+        spool, receipts = await filled(directory, 3)
+        await spool.close()
+        other = sqlite3.connect(directory / "spool.db")
+        other.executescript(
+            """
+            DROP INDEX delivery_key; ALTER TABLE delivery DROP COLUMN first;
+            CREATE UNIQUE INDEX delivery_key ON delivery (source_id, key); PRAGMA user_version = 1
+            """
+        )
+        other.close()
+        spool = Spool(directory, ROOMY)
+        again = msgspec.structs.replace(receipts[0], stream_id=receipt().stream_id, nonce=b"n" * 16)
+        assert await spool.append(again) == Duplicate(receipts[0].stream_id)
+        assert await kept(spool) == [*receipts, again]
         await spool.close()
 
     async def test_the_same_receipt_again_is_accepted_and_counted_once(self, directory: Path) -> None:
@@ -384,7 +430,7 @@ class TestBroken:
     async def test_a_newer_file_stops_the_start(self, directory: Path) -> None:
         await Spool(directory, ROOMY).close()
         other = sqlite3.connect(directory / "spool.db")
-        other.execute("PRAGMA user_version = 2")
+        other.execute(f"PRAGMA user_version = {VERSION + 1}")
         other.close()
         with pytest.raises(ConfigError, match="newer"):
             Spool(directory, ROOMY)
