@@ -80,7 +80,8 @@ class Store:
         run = self._sqlite.execute
         (version,) = run("PRAGMA user_version").fetchone()
         if version > sql.VERSION:
-            raise fault(self.path, f"version {VERSION}, got {version}: a newer Headrace wrote it; start that one again")
+            expected = f"version {sql.VERSION}, got {version}"
+            raise fault(self.path, f"{expected}: a newer Headrace wrote it; start that one again")
         if version:
             (answer, *_) = run("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":

@@ -432,7 +432,7 @@ class TestBroken:
         other = sqlite3.connect(directory / "spool.db")
         other.execute(f"PRAGMA user_version = {VERSION + 1}")
         other.close()
-        with pytest.raises(ConfigError, match="newer"):
+        with pytest.raises(ConfigError, match=rf"expected version {VERSION}, got {VERSION + 1}: a newer"):
             Spool(directory, ROOMY)
 
     async def test_a_directory_has_one_owner(self, directory: Path) -> None:
