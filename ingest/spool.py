@@ -31,8 +31,9 @@ BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20
 """Bounds of one commit to the spool."""
 
-LARGE = 2 << 20
-"""Bytes that are packed beside the loop."""
+LARGE = 1 << 20
+MANY = 1000
+"""Bytes, and receipts with their items, above which a batch is packed and unpacked in the spool's thread."""
 USUAL = 64 << 10
 """Bytes that a delivery seldom exceeds."""
 
@@ -45,8 +46,8 @@ class Spool:
 
     Args:
         directory: made when it is not there; of this process alone.
-        limit: the most bytes of deliveries kept, the refused ones among them. With indices the file is about a fifth
-            larger.
+        limit: the most bytes of deliveries kept, the refused ones among them. The file may be nearly twice as large:
+            a page holds one row of just over 2 KB.
         max_waiting: receipts that may wait for the disk before `Overloaded`, default 10,000.
 
     Raises:
@@ -111,7 +112,8 @@ class Spool:
         size = sum(map(weight, receipts))
         try:
             await self.pace.admit(len(receipts))
-            appended = await self._run(partial(self._store.insert, receipts, await self._each(encode, receipts, size)))
+            kept = await self._each(encode, receipts, size, sum(1 + len(r.items) for r in receipts))
+            appended = await self._run(partial(self._store.insert, receipts, kept))
         finally:
             self._underway -= size
         faults.point("spool.appended")
@@ -129,7 +131,8 @@ class Spool:
             Unavailable: the disk cannot be read.
         """
         found = await self._run(partial(self._store.next, after, rows, size))
-        return await self._each(lambda row: read(row.seq, row.kept), found, sum(row.weight for row in found))
+        size = sum(row.weight for row in found)
+        return await self._each(lambda row: read(row.seq, row.kept), found, size, len(found))
 
     async def delete(self, through: int) -> None:
         """Forgets all rows up to this number but the refused ones.
@@ -181,10 +184,10 @@ class Spool:
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _each(self, work: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
-        """Packs or unpacks: on the loop, because a thread waits for the interpreter at every row; what is large beside
-        it.
+    async def _each(self, work: Callable[[Item], Result], items: Sequence[Item], size: int, rows: int) -> list[Result]:
+        """Packs or unpacks: on the loop, because a thread waits for the interpreter at every row; what is large or many
+        rows in the spool's thread.
         """
-        if size <= LARGE:
+        if size <= LARGE and rows <= MANY:
             return [work(item) for item in items]
-        return await asyncio.to_thread(lambda: [work(item) for item in items])
+        return await self._run(lambda: [work(item) for item in items])

@@ -8,6 +8,7 @@ import os
 import random
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ from ingest.spool_pace import BURST, SHARE, Pace
 from ingest.spool_rows import Damaged, Spooled, Unreadable, decode, encode, weight
 from ingest.spool_statements import VERSION
 from ingest.spool_store import SHRINK
-from tests.rows import nonced, receipt
+from tests.rows import batch, nonced, receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -234,6 +235,31 @@ class TestKeeping:
         assert spool.size < 10_000
         assert await kept(spool, size=3_500_000) == receipts[:3]
         assert await kept(spool) == receipts, "unpacked beside the loop"
+        await spool.close()
+
+    @pytest.mark.parametrize(
+        ("row", "beside"),
+        [
+            (receipt(), False),
+            (batch(*map(str, range(1001))), True),
+            (receipt(body=b"a" * (1 << 20)), True),
+        ],
+        ids=["usual", "many items", "a large body"],
+    )
+    async def test_what_takes_long_to_pack_is_packed_in_the_spool_s_thread(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, row: Receipt, beside: bool
+    ) -> None:
+        threads: list[str] = []
+
+        def noted(one: Receipt) -> bytes:
+            threads.append(threading.current_thread().name)
+            return encode(one)
+
+        monkeypatch.setattr("ingest.spool.encode", noted)
+        spool = Spool(directory, ROOMY)
+        await spool.append(row)
+        assert [name.startswith("spool") for name in threads] == [beside]
+        assert await kept(spool) == [row]
         await spool.close()
 
     async def test_rows_leave_by_delete_alone(self, directory: Path) -> None:
