@@ -10,10 +10,6 @@ Everything here blocks and belongs to one thread, the spool's (`ingest.spool`). 
 - A row leaves by `delete` alone. What the log refused, or what the disk damaged, stays and is marked; the next start
   tries it once more, so that an upgrade that knows better delivers it.
 - A file that is damaged, or of a newer version, stops the start with what to do about it. Nothing is dropped silently.
-
-SQLite and not a file of our own, although appending and fdatasync is about twice as quick (`make bench-spool`, 64 a
-commit: 36,000 to 40,000 rows/s against 21,000; one a commit: alike). Ingest acknowledges some 6,000 a second, so that
-neither is the limit; with a file we would write dedup, deletion, recovery of a torn tail and bounds ourselves.
 """
 
 from __future__ import annotations
@@ -24,7 +20,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 from events.errors import Unavailable
@@ -32,18 +27,11 @@ from events.ids import uuid7_time
 from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest import spool_statements as sql
 from ingest.spool_place import damaged, explained, fault, own, sync
-from ingest.spool_rows import cost, weight
+from ingest.spool_reserve import Reserve
+from ingest.spool_rows import cost
 
 SHRINK = 16 << 20
 """Bytes of file above which an empty spool gives its space back."""
-
-
-class Row(NamedTuple):
-    """A row as it lies in the file. `weight`: the bytes of the receipt once it is unpacked, about."""
-
-    seq: int
-    weight: int
-    kept: bytes
 
 
 class Store:
@@ -67,6 +55,8 @@ class Store:
             try:
                 self._sqlite = self._open()
                 self._prepare()
+                self._reserve = Reserve(directory)
+                self._reserve.ready()
             except BaseException:
                 os.close(self._lock)
                 raise
@@ -80,8 +70,7 @@ class Store:
         run = self._sqlite.execute
         (version,) = run("PRAGMA user_version").fetchone()
         if version > sql.VERSION:
-            expected = f"version {sql.VERSION}, got {version}"
-            raise fault(self.path, f"{expected}: a newer Headrace wrote it; start that one again")
+            raise fault(self.path, f"version {sql.VERSION}, got {version} of a newer Headrace; start that one again")
         if version:
             (answer, *_) = run("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
@@ -107,7 +96,7 @@ class Store:
         Raises:
             Unavailable: the disk did not take it.
         """
-        with self._translated(), self._transaction():
+        with self._translated(), self._adding():
             new = self._insert(list(zip(receipts, kept, strict=True)))
             if new == len(receipts):
                 size = sum(map(cost, kept))
@@ -128,7 +117,7 @@ class Store:
         new = 0
         for nonced, some in itertools.groupby(pairs, key=lambda pair: pair[0].nonce is not None):
             if nonced:
-                new += sum(self._sqlite.execute(sql.INSERT_NONCED, _values(*pair)).rowcount for pair in some)
+                new += sum(self._sqlite.execute(sql.INSERT_NONCED, sql.values(*pair)).rowcount for pair in some)
             else:
                 new += self._insert_plain(list(some))
         return new
@@ -138,7 +127,7 @@ class Store:
         new = at = 0
         for count, statement in sql.INSERTS.items():
             while len(pairs) - at >= count:
-                values = [value for pair in pairs[at : at + count] for value in _values(*pair)]
+                values = [value for pair in pairs[at : at + count] for value in sql.values(*pair)]
                 new += self._sqlite.execute(statement, values).rowcount
                 at += count
         return new
@@ -151,16 +140,16 @@ class Store:
         first = UUID(bytes=found.fetchone()[0])
         return Accepted(first) if first == receipt.stream_id else Duplicate(first)
 
-    def next(self, after: int, rows: int, size: int) -> list[Row]:
+    def next(self, after: int, rows: int, size: int) -> list[sql.Row]:
         """The first rows that wait behind the number `after`: at most so many, and of so many bytes once they are
         unpacked (but one at least).
 
         Raises:
             Unavailable: the file cannot be read.
         """
-        batch: list[Row] = []
+        batch: list[sql.Row] = []
         with self._translated(), contextlib.closing(self._sqlite.execute(sql.NEXT, (after,))) as found:
-            for row in itertools.starmap(Row, found):
+            for row in itertools.starmap(sql.Row, found):
                 size -= row.weight
                 if batch and size < 0:
                     break
@@ -176,9 +165,10 @@ class Store:
             Unavailable: the disk did not take it.
         """
         where = "FROM delivery WHERE seq <= ? AND refused IS NULL"
-        with self._translated(), self._transaction():
-            rows, size = self._sqlite.execute(f"SELECT count(*), coalesce(sum(size), 0) {where}", (through,)).fetchone()
-            self._sqlite.execute(f"DELETE {where}", (through,))
+        count = f"SELECT count(*), coalesce(sum(size), 0) {where}"
+        with self._translated():
+            rows, size = self._sqlite.execute(count, (through,)).fetchone()
+            self._emptying(f"DELETE {where}", (through,))
         self.rows -= rows
         self.size -= size
         self._look()
@@ -189,9 +179,9 @@ class Store:
         Raises:
             Unavailable: the disk did not take it.
         """
-        with self._translated(), self._transaction():
+        with self._translated():
             statement = "UPDATE delivery SET refused = ? WHERE seq = ? AND refused IS NULL"
-            marked = self._sqlite.execute(statement, (reason, seq)).rowcount
+            marked = self._emptying(statement, (reason, seq))
         self.rows -= marked
         self.refused += marked
         self._look()
@@ -202,7 +192,7 @@ class Store:
         Raises:
             Unavailable: the disk did not take it.
         """
-        with self._translated(), self._transaction():
+        with self._translated(), self._adding():
             self._sqlite.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (name, value))
         self.memory[name] = value
 
@@ -224,6 +214,24 @@ class Store:
         self.oldest = uuid7_time(UUID(bytes=found[0])) if found else None
 
     @contextlib.contextmanager
+    def _adding(self) -> Iterator[None]:
+        if not self._reserve.ready():
+            raise sqlite3.OperationalError("the disk is full, and what is left of it is for emptying the spool")
+        with self._transaction():
+            yield
+
+    def _emptying(self, statement: str, arguments: tuple[object, ...]) -> int:
+        """A statement that the drain needs, even on a full disk; how many rows it changed."""
+        try:
+            with self._transaction():
+                return self._sqlite.execute(statement, arguments).rowcount
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._reserve.release():
+                raise
+        with self._transaction():
+            return self._sqlite.execute(statement, arguments).rowcount
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._sqlite.execute("BEGIN IMMEDIATE")
         try:
@@ -240,8 +248,3 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the spool {self.path} cannot be used: {error}; see to its disk") from error
-
-
-def _values(receipt: Receipt, kept: bytes) -> tuple[object, ...]:
-    own = (receipt.source_id, receipt.key, receipt.nonce, receipt.stream_id.bytes)
-    return (*own, cost(kept), weight(receipt), kept)

@@ -12,9 +12,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ from events.definitions import SourceRow
 from events.errors import ConfigError, Overloaded, Unavailable
 from events.ids import uuid7_time
 from events.types import Accepted, Duplicate, Receipt
-from ingest import spool_rows
+from ingest import spool_reserve, spool_rows
 from ingest.remembered import recall_sources, remember_sources
 from ingest.spool import Spool
 from ingest.spool_pace import BURST, SHARE, Pace
@@ -298,7 +300,7 @@ class TestKeeping:
         assert len(await kept(spool)) == len(bodies), "what is not empty is left alone"
         await spool.delete(last)
         await spool.tidy()
-        assert sum(file.stat().st_size for file in directory.iterdir()) < 1 << 20
+        assert sum(file.stat().st_size for file in directory.glob("spool.db*")) < 1 << 20
         assert await spool.append(row := receipt()) == Accepted(row.stream_id)
         await spool.close()
 
@@ -417,6 +419,49 @@ class TestBroken:
         assert spool.size == sum(len(encode(row)) + spool_rows.OVERHEAD for row in [*receipts, more])
         await spool.close()
 
+    async def test_a_full_disk_is_emptied_with_the_reserve(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spool, receipts = await filled(directory, 20)
+        reserve, store = directory / "reserve", spool._store
+        assert reserve.stat().st_size == spool_reserve.SIZE
+
+        class FullDisk:
+            """SQLite on a disk that has only what the reserve gives away."""
+
+            def __init__(self, sqlite: sqlite3.Connection) -> None:
+                self.sqlite = sqlite
+
+            def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
+                if statement.startswith(("DELETE", "UPDATE")) and reserve.exists():
+                    error = sqlite3.OperationalError("database or disk is full")
+                    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                    raise error
+                return self.sqlite.execute(statement, *arguments)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.sqlite, name)
+
+        room = spool_reserve.SIZE
+        monkeypatch.setattr(spool_reserve, "free", lambda _: room)
+        monkeypatch.setattr(store, "_sqlite", FullDisk(store._sqlite))
+        rows = await spool.next(0, 100, ROOMY)
+        with structlog.testing.capture_logs() as said:
+            await spool.refuse(rows[0].seq, "no")
+            await spool.delete(rows[9].seq)
+            await spool.delete(rows[14].seq)
+        assert [line["event"] for line in said] == ["spool.disk_full"]
+        assert (spool.rows, spool.refused, reserve.exists()) == (5, 1, False)
+        for adding in (spool.append(receipt()), spool.check()):
+            with pytest.raises(Unavailable, match="full"):
+                await adding
+        assert await kept(spool) == receipts[15:]
+        room = 2 * spool_reserve.SIZE
+        more = receipt()
+        assert await spool.append(more) == Accepted(more.stream_id)
+        assert reserve.stat().st_size == spool_reserve.SIZE
+        await spool.close()
+
     async def test_a_damaged_row_is_told_from_its_neighbours(self, directory: Path) -> None:
         spool, receipts = await filled(directory, 3)
         await spool.close()
@@ -458,7 +503,7 @@ class TestBroken:
         other = sqlite3.connect(directory / "spool.db")
         other.execute(f"PRAGMA user_version = {VERSION + 1}")
         other.close()
-        with pytest.raises(ConfigError, match=rf"expected version {VERSION}, got {VERSION + 1}: a newer"):
+        with pytest.raises(ConfigError, match=rf"expected version {VERSION}, got {VERSION + 1} of a newer"):
             Spool(directory, ROOMY)
 
     async def test_a_directory_has_one_owner(self, directory: Path) -> None:
