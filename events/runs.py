@@ -8,7 +8,7 @@ the same commit. Rows are locked in id order.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -16,10 +16,31 @@ import msgspec
 
 from events.codec import pack
 from events.database import Database
+from events.effects import Arrival, Effect, Emit, NewRun, StartRun, Subscribe, Tell, Unsubscribe
 from events.journal import Journal
 from events.types import Kind
 
-Status = Literal["running", "waiting", "completed", "failed", "parked"]
+__all__ = [
+    "Arrival",
+    "Effect",
+    "Emit",
+    "Finish",
+    "Keep",
+    "NewEvent",
+    "NewRun",
+    "Routing",
+    "RunAppend",
+    "RunWriter",
+    "StartRun",
+    "Status",
+    "Subscribe",
+    "Tell",
+    "Then",
+    "Unsubscribe",
+    "Yield",
+]
+
+Status = Literal["running", "waiting", "paused", "completed", "failed", "cancelled", "parked"]
 
 
 class NewEvent(msgspec.Struct, frozen=True):
@@ -54,6 +75,8 @@ class RunAppend(msgspec.Struct, frozen=True):
         version: the version of the run after these events.
         status: the run's status from now on.
         error: why it failed or was parked, for lists.
+        inbox: the last row of the inbox that these events and those before them answer.
+        effects: what belongs into the same commit.
     """
 
     id: UUID
@@ -63,22 +86,17 @@ class RunAppend(msgspec.Struct, frozen=True):
     events: tuple[NewEvent, ...]
     then: Then
     error: str | None = None
-
-
-class NewRun(msgspec.Struct, frozen=True):
-    """A run to be created by a routing. `leased`: it starts in this process at once, with token 1."""
-
-    id: UUID
-    workflow: str
-    workflow_hash: bytes
-    queue: str
-    started: bytes
-    leased: bool
-    replay_of: UUID | None = None
+    inbox: int = 0
+    effects: tuple[Effect, ...] = ()
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """What came of a delivery's (or a replay's) work item: one event on the delivery's stream, and its runs."""
+    """What came of a delivery's (or a replay's) work item: one event on the delivery's stream, and its runs.
+
+    Args:
+        arrivals: what runs may wait for in it. They are in the log already (`events.waits.note`); the runs that are
+            subscribed to one of them get a row `event.arrived` into their inbox, in the same commit.
+    """
 
     id: UUID
     token: int
@@ -87,6 +105,7 @@ class Routing(msgspec.Struct, frozen=True):
     type: Literal["delivery.routed", "delivery.parked"]
     body: bytes
     runs: tuple[NewRun, ...] = ()
+    arrivals: tuple[Arrival, ...] = ()
 
 
 # Each row says which of the events (or runs) that come along are its own: `first` to `last`, counted from 1. A join of
@@ -145,9 +164,18 @@ SELECT id, token FROM held
 
 
 class RunWriter:
-    """Writes what a worker's runs and routings come to."""
+    """Writes what a worker's runs and routings come to.
+
+    Attributes:
+        ring: called after a commit with each queue that has something new to do for whoever looks: a child, an
+            emitted delivery, a run that was told something, a run that let go with a signal unread.
+        told: called after a commit for each run with a holder that was told something, with its newest signal. The
+            holder may be this process: then it need not look.
+    """
 
     def __init__(self, database: Database, *, owner: str, lease: float) -> None:
+        self.ring: Callable[[str], None] | None = None
+        self.told: Callable[[UUID, int], None] | None = None
         self._database = database
         self._owner = owner
         self._lease = lease

@@ -91,6 +91,7 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
         receipt: the delivery's first event (of the run's delivery, for a run).
         version: the version of the run when it was claimed; None for a delivery.
         epoch: that of the definitions when it was claimed.
+        signal: the seq of the newest row in the run's inbox; 0: there was none.
     """
 
     id: UUID
@@ -104,3 +105,4 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Event | None = None
     version: int | None = None
     epoch: int = 0
+    signal: int = 0

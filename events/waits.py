@@ -1,0 +1,53 @@
+"""Deliveries and the runs that wait for them, by the keys under which they meet.
+
+Each side writes and commits before it reads, so that at least one of them sees the other: the router of a delivery
+notes the arrivals and then looks for subscriptions (`Routing.arrivals`); a run subscribes (`Subscribe`) and then asks
+for arrivals. Both may see each other; the run takes a delivery once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from events.database import Database
+from events.effects import Arrival
+
+MOST_ARRIVALS = 1_000
+"""How many arrivals under one key `arrivals` answers with, the newest."""
+
+
+class WaitExpression(msgspec.Struct, frozen=True):
+    """The event's side of a `match` in any workflow ever applied: asked of each delivery of `source`.
+
+    `expression`: the 16 bytes that name `text`, which is CEL.
+    """
+
+    source: str
+    expression: bytes
+    text: str
+
+
+class NewArrivals(msgspec.Struct, frozen=True):
+    """A delivery with what it is found by. `type`: its event type."""
+
+    delivery_id: UUID
+    type: str
+    arrivals: tuple[Arrival, ...]
+
+
+async def expressions(database: Database) -> list[WaitExpression]:
+    """All expressions; read with the definitions, for they change with the same epoch."""
+    raise NotImplementedError
+
+
+async def note(database: Database, deliveries: Sequence[NewArrivals]) -> None:
+    """Writes down what deliveries are found by, and commits. Before their routing; doing it again changes nothing."""
+    raise NotImplementedError
+
+
+async def arrivals(database: Database, source: str, expression: bytes, key: bytes, since: float) -> list[UUID]:
+    """The deliveries of a source with this key that came at `since` (Unix seconds) or later, oldest first."""
+    raise NotImplementedError
