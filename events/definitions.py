@@ -86,6 +86,17 @@ async def workflows(database: Database) -> list[WorkflowRow]:
     return [WorkflowRow(row[0], row[1], row[2], msgspec.json.decode(row[3])) for row in rows]
 
 
+async def workflow(database: Database, name: str) -> WorkflowRow | None:
+    """The current version of one workflow."""
+    rows = await database.fetch(
+        "SELECT w.workspace_id, w.name, w.hash, v.document FROM workflow w JOIN workflow_version v USING (hash) "
+        "WHERE w.workspace_id = $1 AND w.name = $2",
+        DEFAULT_WORKSPACE,
+        name,
+    )
+    return WorkflowRow(rows[0][0], rows[0][1], rows[0][2], msgspec.json.decode(rows[0][3])) if rows else None
+
+
 async def workflow_version(database: Database, hash: bytes) -> WorkflowRow | None:
     """Any version ever applied, by its hash."""
     rows = await database.fetch("SELECT workspace_id, name, hash, document FROM workflow_version WHERE hash = $1", hash)

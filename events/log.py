@@ -21,13 +21,20 @@ from events.types import Event, Kind
 
 _STREAM = """
 SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, codec, body FROM event
-WHERE stream_id = $1 AND version >= $2 ORDER BY version
+WHERE stream_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version
 """
+_OF_TYPE = _STREAM.replace("version BETWEEN $2 AND $3", "type = $2")
+_LAST = 2**31 - 1
 
 
-async def stream(database: Database, id: UUID, from_version: int = 0) -> list[Event]:
-    """The events of a delivery or a run from `from_version` on, in version order; empty when there are none."""
-    return [_event(row) for row in await database.fetch(_STREAM, id, from_version)]
+async def stream(database: Database, id: UUID, first: int = 0, last: int = _LAST) -> list[Event]:
+    """The events of a delivery or a run from version `first` to `last`, in their order; empty when there are none."""
+    return [_event(row) for row in await database.fetch(_STREAM, id, first, last)]
+
+
+async def of_type(database: Database, id: UUID, type: str) -> list[Event]:
+    """The events of one type of a delivery or a run, in version order."""
+    return [_event(row) for row in await database.fetch(_OF_TYPE, id, type)]
 
 
 async def anchor(database: Database, id: UUID, version: int) -> tuple[int, int] | None:

@@ -48,6 +48,8 @@ run = Table(
     Column("version", Integer),
     Column("delivery_id", Uuid),
     Column("replay_of", Uuid),
+    Column("parent", Uuid),
+    Column("fork_of", Uuid),
     Column("started_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
@@ -66,6 +68,43 @@ work_item = Table(
     Column("owner", String),
     Column("only_workflow", String),
     Column("error", String),
+    Column("signal", Bigint),
+)
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("stream_id", Uuid, primary_key=True),
+    Column("seq", Bigint, primary_key=True),
+    Column("type", String),
+    Column("body", LargeBinary),
+    Column("created_at", DateTime(timezone=True)),
+)
+wait_expression = Table(
+    "wait_expression",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("expression", LargeBinary, primary_key=True),
+    Column("text", String),
+)
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("expression", LargeBinary, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("delivery_id", Uuid, primary_key=True),
+    Column("type", String),
+    Column("at", DateTime(timezone=True)),
+)
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("node", String, primary_key=True),
+    Column("source", String),
+    Column("expression", LargeBinary),
+    Column("key", LargeBinary),
+    Column("until", DateTime(timezone=True)),
 )
 config = Table("config", metadata, Column("epoch", Bigint))
 source = Table(

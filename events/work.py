@@ -44,7 +44,7 @@ taken AS (
     seen_version = p.version
   FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
   RETURNING w.*)
-SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error, t.seen_version,
+SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error, t.seen_version, t.signal,
   (SELECT epoch FROM config) AS epoch,
   e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
 FROM taken t LEFT JOIN event e ON e.version = 0
@@ -67,9 +67,9 @@ _GIVE_BACK = _LOCKED.format(
     change="due_at = now(), owner = NULL, token = w.token + 1, attempt = greatest(w.attempt - 1, 0)"
 )
 _NEXT_DUE = """
-SELECT q.queue, least(
+SELECT q.queue, extract(epoch FROM least(
   (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt < 2 ORDER BY due_at LIMIT 1),
-  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt >= 2 ORDER BY due_at LIMIT 1)) AS due_at,
+  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt >= 2 ORDER BY due_at LIMIT 1)))::float8 AS due_at,
   extract(epoch FROM now())::float8 AS now
 FROM unnest($1::text[]) AS q(queue)
 """
@@ -120,9 +120,11 @@ class WorkList:
 
 
 async def next_due(database: Database, queues: Sequence[str]) -> dict[str, float]:
-    """Per queue with any items, in how many seconds the next one is due; negative when it is overdue."""
+    """Per queue with any items, in how many seconds the next one is due: negative when it is overdue, infinite when
+    all of them wait to be told something.
+    """
     rows = await database.fetch(_NEXT_DUE, list(queues))
-    return {row["queue"]: row["due_at"].timestamp() - row["now"] for row in rows if row["due_at"] is not None}
+    return {row["queue"]: row["due_at"] - row["now"] for row in rows if row["due_at"] is not None}
 
 
 def _item(row: asyncpg.Record) -> WorkItem:
@@ -149,5 +151,6 @@ def _item(row: asyncpg.Record) -> WorkItem:
         error=row["error"],
         version=row["seen_version"],
         epoch=row["epoch"],
+        signal=row["signal"],
         receipt=receipt,
     )

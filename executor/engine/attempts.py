@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from events import faults
 from events.ids import Clock
+from events.runs import Effect
 from events.telemetry import Telemetry
 from executor.engine.context import EndpointResolver, NodeContext
+from executor.engine.control import Begun, Control, FindWorkflow
 from executor.engine.held import Held
 from executor.engine.node import execute
 from executor.engine.outbound import OutboundClient
 from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
+from executor.engine.store import RunStore
+from executor.workflow.controls import CONTROLS
 from executor.workflow.expressions import ExpressionError
-from executor.workflow.facts import NodeCompleted, NodeFailed, NodeSkipped
+from executor.workflow.facts import NodeCompleted, NodeFailed, NodeMapped, NodeSkipped, NodeWaiting
 from executor.workflow.graph import GraphNode
-from executor.workflow.outcomes import Failed, Outcome
-from executor.workflow.state import Retrying
+from executor.workflow.outcomes import Completed, Failed, NodeError, Outcome
+from executor.workflow.state import Retrying, RunState, place
 from executor.workflow.verdict import judge
+
+
+class Attempted(msgspec.Struct, frozen=True):
+    """What an attempt came to, and what belongs into the same commit."""
+
+    fact: NodeCompleted | NodeFailed | NodeSkipped | NodeWaiting | NodeMapped
+    effects: tuple[Effect, ...] = ()
 
 
 class Attempts:
@@ -34,6 +48,8 @@ class Attempts:
         client: OutboundClient,
         endpoints: EndpointResolver,
         telemetry: Telemetry,
+        store: RunStore,
+        find: FindWorkflow,
     ) -> None:
         self._clock = clock
         self._registry = registry
@@ -41,47 +57,67 @@ class Attempts:
         self._client = client
         self._endpoints = endpoints
         self._telemetry = telemetry
+        self._store = store
+        self._control = Control(find)
 
-    async def attempt(self, run: Held, node: GraphNode) -> NodeCompleted | NodeFailed | NodeSkipped:
-        """The fact that this attempt comes to."""
-        earlier = run.state.nodes.get(node.name)
-        attempt = earlier.attempt + 1 if isinstance(earlier, Retrying) else 1
+    async def attempt(self, run: Held, path: str) -> Attempted:
+        """The fact that one attempt at the node at `path` comes to."""
+        node = run.graph.at(path)
+        attempt = attempts_before(run.state, path) + 1
         began = time.monotonic()
+        effects: tuple[Effect, ...] = ()
         try:
-            if attempt == 1 and not _wanted(node, run.scope):
-                return NodeSkipped(node.name, "its `if` was false")
-            inputs = node.inputs.render(run.scope)
-        except ExpressionError as error:
-            outcome: Outcome = Failed("expression", str(error))
-        else:
-            outcome = await self._execute(run, node, attempt, inputs)
+            scope = await run.scopes.of(path, node.mentions, self._store)
+            if attempt == 1 and not _wanted(node, scope):
+                return Attempted(NodeSkipped(path, "its `if` was false"))
+            if node.uses in CONTROLS:
+                begun = await self._control.begin(run, node, path, attempt, scope, self._clock.now())
+                if isinstance(begun, Begun):
+                    if not isinstance(begun.fact, Completed):
+                        return Attempted(begun.fact, begun.effects)
+                    outcome: Outcome = begun.fact
+                    effects = begun.effects
+                else:
+                    outcome = begun
+            else:
+                outcome = await self._execute(run, node, path, attempt, node.inputs.render(scope))
+        except NodeError as error:
+            outcome = Failed(error.kind, str(error)[:2000])
         seconds = round(time.monotonic() - began, 6)
-        return judge(node, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds)
+        fact = judge(node, path, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds)
+        return Attempted(fact, effects)
 
-    async def _execute(self, run: Held, node: GraphNode, attempt: int, inputs: Any) -> Outcome:
+    async def _execute(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
         attributes: dict[str, Any] = {}
         if self._telemetry.enabled:
-            attributes = {"headrace.run.id": str(run.id), "headrace.node": node.name, "headrace.attempt": attempt}
+            attributes = {"headrace.run.id": str(run.id), "headrace.node": path, "headrace.attempt": attempt}
         with self._telemetry.span(f"node {node.uses}", parent=run.traceparent, attributes=attributes) as span:
             context = NodeContext(
                 run.id,
                 run.graph.name,
-                node.name,
+                path,
                 attempt,
                 self._clock.now() + node.timeout,
                 span.traceparent,
                 self._client,
                 self._endpoints,
             )
-            faults.point("node.before", node.name)
-            outcome = await execute(self._registry[node.uses], context, inputs, node.timeout, self._pool)
-            faults.point("node.after", node.name)
+            faults.point("node.before", path)
+            outcome = await execute(self._registry[node.uses], context, inputs, node.timeout, self._pool, run.flying)
+            faults.point("node.after", path)
             if isinstance(outcome, Failed):
                 span.fail(outcome.kind)
             return outcome
 
 
-def _wanted(node: GraphNode, scope: dict[str, Any]) -> bool:
+def attempts_before(state: RunState, path: str) -> int:
+    """How many attempts at a node have failed."""
+    nodes, name = place(state.nodes, path) if "[" in path else (state.nodes, path)
+    earlier = nodes.get(name)
+    return earlier.attempt if isinstance(earlier, Retrying) else 0
+
+
+def _wanted(node: GraphNode, scope: Mapping[str, Any]) -> bool:
     if node.condition is None:
         return True
     wanted = node.condition.evaluate(scope)

@@ -5,9 +5,11 @@ Parking comes before anything that could fail or kill again: it needs nothing bu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from events import faults
@@ -20,7 +22,8 @@ from events.work import WorkList
 from executor.engine.held import Held
 from executor.engine.routing import Routed, park, route
 from executor.engine.run import RunDriver, Services
-from executor.engine.scope import DeliveryScope, run_scope
+from executor.engine.scope import DeliveryScope
+from executor.engine.scope_run import Edited, Scopes
 from executor.engine.snapshots import Snapshots
 from executor.engine.workflows import Workflows
 from executor.workflow.facts import RunParked, encode
@@ -106,8 +109,11 @@ class Duties:
         if state is None or item.receipt is None:
             raise HeadraceError(f"run {item.id}: its events are not in the log")
         graph = await self._workflows.graph(bytes.fromhex(state.workflow_hash))
-        scope = run_scope(item.id, state, DeliveryScope(item.receipt))
-        return Held(item.id, item.token, graph, state, scope, state.traceparent)
+        delivery: Mapping[str, Any] = DeliveryScope(item.receipt)
+        if state.edited is not msgspec.UNSET:
+            delivery = Edited(delivery, state.edited)
+        scopes = Scopes(item.id, graph, state, delivery)
+        return Held(item.id, item.token, graph, state, scopes, state.traceparent, item.signal)
 
     async def carry(self, run: Held) -> None:
         """Carries a run on until it ends or lets go; what sleeps leaves a snapshot."""

@@ -30,16 +30,19 @@ GRACE = 5.0
 """Seconds that a cancelled node has to clean up before it is left behind."""
 OUTPUT_LIMIT = 5 << 20
 """Bytes of JSON that an output may have."""
+LARGE = 64 << 10
+"""Bytes of JSON above which an output stays in its event, and out of the run's state and snapshots."""
 MESSAGE_LIMIT = 2_000
 """Characters of a failure's message that are kept."""
 
 
-async def execute(
+async def execute(  # noqa: PLR0917 - one attempt, in one hot place
     kind: NodeType,
     context: NodeContext,
     inputs: Any,
     timeout: float,  # noqa: ASYNC109 - the node's, for either way to run
     pool: KillablePool,
+    flying: set[asyncio.Task[Any]] | None = None,
 ) -> Outcome:
     """What comes of one attempt.
 
@@ -49,22 +52,31 @@ async def execute(
         inputs: the rendered `with` values (a dict of JSON-like values).
         timeout: seconds; for a synchronous node they start when a process is free.
         pool: runs the synchronous nodes.
+        flying: holds the call's task while it runs. Who cancels that task ends this attempt and nothing else.
     """
     try:
         values = msgspec.convert(inputs, kind.inputs)
     except msgspec.ValidationError as error:
         return Failed("input", f"{kind.uses}: {error}"[:MESSAGE_LIMIT])
+    limit: float | None
     match kind.runs:
         case Runs.IN_LOOP:
-            return await _in_loop(kind, context, values, timeout)
+            call, limit = _call(kind, context, values), timeout
         case Runs.IN_PROCESS:
-            return await pool.run(kind, context, inputs, timeout)
+            call, limit = pool.run(kind, context, inputs, timeout), None  # the pool kills what is late
         case _:
             assert_never(kind.runs)
+    task = asyncio.get_running_loop().create_task(call)
+    if flying is None:
+        return await _result(task, kind, context, limit)
+    flying.add(task)
+    try:
+        return await _result(task, kind, context, limit)
+    finally:
+        flying.discard(task)
 
 
-async def _in_loop(kind: NodeType, context: NodeContext, values: msgspec.Struct, seconds: float) -> Outcome:
-    task = asyncio.get_running_loop().create_task(_call(kind, context, values))
+async def _result(task: asyncio.Task[Outcome], kind: NodeType, context: NodeContext, seconds: float | None) -> Outcome:
     try:
         await asyncio.sleep(0)  # a node that waits for nothing is done after this, and costs no timer
         if not task.done():
@@ -76,7 +88,7 @@ async def _in_loop(kind: NodeType, context: NodeContext, values: msgspec.Struct,
         await _stop(task, kind, context)
         return Failed("timeout", f"{kind.uses}: expected an end within {seconds:g} s, got none")
     if task.cancelled():
-        return Failed("error", f"{kind.uses}: the node cancelled itself")
+        return Failed("error", f"{kind.uses}: the call was cancelled, by itself or with its run")
     return task.result()
 
 
@@ -107,7 +119,12 @@ async def _stop(task: asyncio.Task[Outcome], kind: NodeType, context: NodeContex
 def completed(uses: str, returned: Any) -> Outcome:
     """`Completed` with the value as JSON carries it, or `Failed` when it cannot."""
     encoded = encode_output(uses, returned)
-    return encoded if isinstance(encoded, Failed) else Completed(msgspec.json.decode(encoded))
+    return encoded if isinstance(encoded, Failed) else from_json(encoded)
+
+
+def from_json(encoded: bytes | memoryview) -> Completed:
+    """`Completed` with what was encoded."""
+    return Completed(msgspec.json.decode(encoded), len(encoded) if len(encoded) > LARGE else 0)
 
 
 def encode_output(uses: str, returned: Any) -> bytes | Failed:

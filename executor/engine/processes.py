@@ -25,9 +25,9 @@ import msgspec
 
 from executor.engine.child import Call
 from executor.engine.context import NodeContext
-from executor.engine.node import OUTPUT_LIMIT
+from executor.engine.node import OUTPUT_LIMIT, from_json
 from executor.engine.registry import NodeType
-from executor.workflow.outcomes import Completed, Failed, Outcome
+from executor.workflow.outcomes import Failed, Outcome
 
 _START_TIMEOUT = 60.0
 _REAP_TIMEOUT = 5.0
@@ -171,7 +171,7 @@ class KillablePool:
 
 def _outcome(answer: bytes) -> Outcome:
     if answer[:1] == b"+":
-        return Completed(msgspec.json.decode(memoryview(answer)[1:]))
+        return from_json(memoryview(answer)[1:])
     return msgspec.msgpack.decode(memoryview(answer)[1:], type=Failed)
 
 

@@ -25,6 +25,7 @@ import msgspec
 
 from events.errors import ConfigError
 from executor.engine.context import NodeContext
+from executor.workflow.controls import CONTROLS
 from executor.workflow.graph import NodeSpec, Retry
 
 ENTRY_POINT_GROUP = "headrace.nodes"
@@ -205,7 +206,7 @@ class Registry(Mapping[str, NodeType]):
 
     def specs(self) -> Mapping[str, NodeSpec]:
         """What validating a graph needs to know of each type."""
-        return {
+        return dict(CONTROLS) | {
             uses: NodeSpec(uses=uses, inputs=kind.inputs, retry=kind.retry, timeout=kind.timeout, pure=kind.pure)
             for uses, kind in self._types.items()
         }
@@ -217,6 +218,9 @@ def _marked(module: ModuleType) -> list[Callable[..., Any]]:
 
 def _add(types: dict[str, NodeType], function: Callable[..., Any], faults: list[str]) -> None:
     uses = getattr(function, _MARK).uses
+    if uses in CONTROLS:
+        faults.append(f"{uses}: expected a name of its own, got that of a node type that the engine carries out itself")
+        return
     where = f"{function.__module__}.{function.__qualname__}"
     taken = types.get(uses)
     if taken is not None:

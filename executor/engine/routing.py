@@ -15,7 +15,8 @@ from events.ids import derived_id
 from events.runs import NewRun, Routing
 from events.types import Event, Kind, WorkItem
 from executor.engine.held import Held
-from executor.engine.scope import DeliveryScope, run_scope
+from executor.engine.scope import DeliveryScope
+from executor.engine.scope_run import Scopes
 from executor.engine.workflows import Current
 from executor.workflow.facts import RunStarted, encode
 from executor.workflow.graph import Graph
@@ -67,7 +68,7 @@ def route(
         new.append(_new_run(id, graph, queue, started, queue in here))
         if queue in here:
             state = evolve(None, started)
-            held.append(Held(id, 1, graph, state, run_scope(id, state, scope), traceparent))
+            held.append(Held(id, 1, graph, state, Scopes(id, graph, state, scope), traceparent))
     body = {
         "item": item.id,
         "runs": [{"id": run.id, "workflow": run.workflow} for run in new],

@@ -1,4 +1,4 @@
-"""What expressions may name: `event` (the delivery), `run`, and `nodes.<name>.output`.
+"""What expressions may name of a delivery: `event`.
 
 The body is parsed once per process and delivery, and only when somebody asks for it.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from events.content import decoded, parse
 from events.headers import decode_headers
 from events.types import Event
-from executor.workflow.state import Done, RunState
 
 NAMES = ("id", "source", "type", "method", "query", "received_at", "headers", "body", "form", "files")
 """What `event` holds."""
@@ -69,12 +67,3 @@ def _content(receipt: Event) -> dict[str, Any]:
     plain = decoded(body, encoding) if encoding else body
     content = parse(body if plain is None else plain, facts.get("content_type", ""))
     return {"body": content.body, "form": content.form, "files": msgspec.to_builtins(content.files)}
-
-
-def run_scope(id: UUID, state: RunState, delivery: Mapping[str, Any]) -> dict[str, Any]:
-    """The scope of a run's nodes, with the outputs that there are."""
-    return {
-        "event": delivery,
-        "run": {"id": str(id), "workflow": state.workflow, "started_at": state.started_at},
-        "nodes": {name: {"output": node.output} for name, node in state.nodes.items() if isinstance(node, Done)},
-    }

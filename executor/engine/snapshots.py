@@ -18,12 +18,12 @@ import zstandard
 
 from events import log
 from events.database import Database
-from executor.workflow import facts, state
+from executor.workflow import facts, paths, state, waits
 from executor.workflow.facts import decode
 from executor.workflow.state import RunState, evolve
 
 CODEC = 1
-REDUCER = zlib.crc32((inspect.getsource(facts) + inspect.getsource(state)).encode())
+REDUCER = zlib.crc32("".join(map(inspect.getsource, (facts, paths, state, waits))).encode())
 """The fold's version: whatever changes in it makes older snapshots as good as none, with nobody to remember it."""
 PATIENCE = 0.25
 """Seconds that Redis may take before the log is read instead."""

@@ -15,6 +15,7 @@ from events.definitions import WorkflowRow
 from events.errors import ConfigError
 from executor.engine.registry import Registry
 from executor.workflow.graph import Graph, compile_workflow, parse_workflow
+from executor.workflow.outcomes import NodeError
 from executor.workflow.triggers import Triggers
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +51,20 @@ class Workflows:
                     _log.error("workflow.unusable", workflow=row.name, error=str(error))
             self._current = Current(epoch, Triggers(graphs))
         return self._current
+
+    async def named(self, name: str) -> Graph:
+        """The current version of a workflow.
+
+        Raises:
+            NodeError: kind `input`; none of that name was applied, or this process cannot use it.
+        """
+        row = await definitions.workflow(self._database, name)
+        if row is None:
+            raise NodeError("input", f"workflow {name!r}: expected one that was applied, got none; `headrace apply` it")
+        try:
+            return self._compile(row)
+        except ConfigError as error:
+            raise NodeError("input", f"workflow {name!r}: {error}") from error
 
     async def graph(self, hash: bytes) -> Graph:
         """A version by its hash.

@@ -36,6 +36,7 @@ from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
 from executor.engine.run import Services
 from executor.engine.snapshots import Snapshots
+from executor.engine.store import LogStore
 from executor.engine.traced import outbound_client
 from executor.engine.workflows import Workflows
 from executor.worker.actors import declare
@@ -130,9 +131,13 @@ class WorkerProcess:
         pool = KillablePool(settings.node_processes, settings.node_modules)
         client = outbound_client(settings.egress_allow, self._telemetry)
         self._closing += [snapshots.close, pool.aclose, client.aclose]
+        store = LogStore(database)
+        workflows = Workflows(database, registry)
         services = Services(
             clock=database.clock,
             journal=writer.journal(),
+            store=store,
+            snapshots=snapshots,
             attempts=Attempts(
                 clock=database.clock,
                 registry=registry,
@@ -140,6 +145,8 @@ class WorkerProcess:
                 client=client,
                 endpoints=endpoint_resolver(database, settings.secret_key),
                 telemetry=self._telemetry,
+                store=store,
+                find=workflows.named,
             ),
             telemetry=self._telemetry,
             draining=asyncio.Event(),
@@ -148,7 +155,7 @@ class WorkerProcess:
             queues=frozenset(self._queues),
             work=work,
             writer=writer,
-            workflows=Workflows(database, registry),
+            workflows=workflows,
             snapshots=snapshots,
             services=services,
             max_recoveries=settings.max_recoveries,

@@ -13,6 +13,8 @@ import msgspec
 
 from executor.workflow.backoff import Backoff
 
+When = Literal["succeeded", "failed", "always"]
+"""What must have become of the nodes that a node needs, for it to run."""
 Queue = Literal["high_priority", "default", "webhook"]
 QUEUES: tuple[Queue, ...] = ("high_priority", "default", "webhook")
 
@@ -61,26 +63,64 @@ class Trigger(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A step. `inputs` is its `with`; policies are settled: the workflow's, the type's, or the default."""
+    """A step. `inputs` is its `with`; policies are settled: the workflow's, the type's, or the default.
+
+    Args:
+        needs: the nodes that all have to come before it.
+        any: of these, `at_least` many have to.
+        when: what must have become of them.
+        body: of a `map`, the graph that each item goes through.
+        undo: the node that takes back what this one did, if the run fails or is cancelled later.
+    """
 
     name: str
     uses: str
     inputs: dict[str, Any] = {}
     needs: tuple[str, ...] = ()
+    any: tuple[str, ...] = ()
+    at_least: int = 1
+    when: When = "succeeded"
     condition: str | None = None
     timeout: float = NODE_TIMEOUT
     retry: Retry | None = None
     pure: bool = False
+    body: Body | None = None
+    undo: Node | None = None
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """The inside of a `map`.
+
+    Args:
+        nodes: the graph of each item. Its expressions may name `item` and `index` besides the rest.
+        collect: the template of an item's output; None: the output of the last node, or of the last ones by name.
+        concurrency: how many items are worked on at once.
+        failures: how many items may fail before the map fails; a failed item's output is null. None: all may.
+    """
+
+    nodes: dict[str, Node]
+    collect: Any = msgspec.UNSET
+    concurrency: int = 10
+    failures: int | None = 0
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):
-    """A workflow that was found right. `timeout`: seconds for a whole run, None for no limit."""
+    """A workflow that was found right. `timeout`: seconds for a whole run, None for no limit.
+
+    Args:
+        input: the JSON Schema of what a child run or a run that was asked for is given.
+        output: the template of the run's output; UNSET: it has none.
+        on_error: the node that runs when a run has failed, after compensations.
+    """
 
     name: str
     nodes: dict[str, Node]
     on: tuple[Trigger, ...] = ()
     queue: Queue = "webhook"
     timeout: float | None = None
+    input: dict[str, Any] | None = None
+    output: Any = msgspec.UNSET
+    on_error: Node | None = None
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:

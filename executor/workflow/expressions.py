@@ -27,8 +27,16 @@ from executor.workflow.cel_uses import Analysis, Key, Lookup, analyse, path_text
 from executor.workflow.outcomes import NodeError
 from executor.workflow.wording import kind_of
 
-SCOPE = ("event", "run", "nodes")
+SCOPE = ("event", "run", "nodes", "input")
 """The roots that a node's expressions may name."""
+ITEM_ROOTS = (*SCOPE, "item", "index")
+"""Those of the nodes inside a `map`."""
+ENDING_ROOTS = (*SCOPE, "error")
+"""Those of compensations and of `on_error`: `error` is why the run fails."""
+MATCH_ROOTS = (*SCOPE, "trigger", "item", "index")
+"""Those of the `match` of a `wait.event`: there `event` is the awaited delivery and `trigger` the run's own."""
+TRIGGER_ROOTS = ("event",)
+"""Those of what decides whether and how a delivery starts a run."""
 MAX_RESULT = 1 << 20
 """Bytes, as JSON, that an expression may make. A plain path is not limited: it makes nothing."""
 

@@ -1,7 +1,8 @@
 """The events of a run, as they stand in the log: one Struct per type, JSON in the event's body.
 
 The type is the log's column and not in the body. A type that this version does not know is an error: a fold that skips
-what it cannot read would run nodes again.
+what it cannot read would run nodes again. `node` is a path (`executor.workflow.paths`). `seq` names the row of the
+inbox that a fact answers; rows up to it are never looked at again. Times are Unix seconds by the database's clock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from events.errors import HeadraceError
+from executor.workflow.waits import Wait
 
 
 class Fact(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -19,7 +21,11 @@ class Fact(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunStarted(Fact, frozen=True):
-    """The first event. `at` is Unix seconds; `traceparent` the trace that the run belongs to."""
+    """The first event. `traceparent`: the trace that the run belongs to.
+
+    `parent` and `parent_node`: the run and the node that wait for this one. `input` is what a child, or a run that was
+    asked for, was given. `edited` stands in the place of the delivery's body, if a person re-ran it with another.
+    """
 
     workflow: str
     workflow_hash: str  # hex
@@ -27,19 +33,29 @@ class RunStarted(Fact, frozen=True):
     at: float
     replay_of: UUID | None = None
     traceparent: str | None = None
+    parent: UUID | None = None
+    parent_node: str | None = None
+    depth: int = 0
+    fork_of: UUID | None = None
+    input: Any = None
+    edited: Any = msgspec.UNSET
 
 
 class NodeCompleted(Fact, frozen=True):
-    """The node is done and is never run again in this run. `seconds`: how long the attempt took."""
+    """The node is done and is never run again in this run. `seconds`: how long the attempt took.
+
+    `large`: the bytes of the output's JSON, where it is too large to be kept anywhere but in this event.
+    """
 
     node: str
     attempt: int
     output: Any = None
     seconds: float = 0.0
+    large: int = 0
 
 
 class NodeFailed(Fact, frozen=True):
-    """An attempt failed. With `retry_at` (Unix seconds) it is tried again then; without, the node has failed."""
+    """An attempt failed. With `retry_at` it is tried again then; without, the node has failed."""
 
     node: str
     attempt: int
@@ -50,14 +66,94 @@ class NodeFailed(Fact, frozen=True):
 
 
 class NodeSkipped(Fact, frozen=True):
-    """The node does not run in this run: its condition was false, or what it needs was skipped or failed."""
+    """The node does not run in this run: its condition was false, or what it needs was skipped or failed.
+
+    `failed`: a failure is what it goes back to.
+    """
 
     node: str
     reason: str
+    failed: bool = False
+
+
+class NodeWaiting(Fact, frozen=True):
+    """The node waits for something outside of this run, until `until` at the longest (None: for ever)."""
+
+    node: str
+    attempt: int
+    at: float
+    wait: Wait
+    until: float | None = None
+
+
+class NodeMapped(Fact, frozen=True):
+    """A `map` has `count` items to work on."""
+
+    node: str
+    count: int
+
+
+class ItemEnded(Fact, frozen=True):
+    """One item of a `map` is done. With `error` it has failed."""
+
+    node: str
+    index: int
+    output: Any = None
+    error: str | None = None
+
+
+class SignalReceived(Fact, frozen=True):
+    """A row of the inbox was read. What it came to is in the facts after it; `note` says why it came to nothing."""
+
+    seq: int
+    type: str
+    node: str | None = None
+    by: str | None = None
+    note: str | None = None
+
+
+class RunPaused(Fact, frozen=True):
+    """No node starts any more until the run is resumed."""
+
+    seq: int
+    by: str
+    reason: str | None = None
+
+
+class RunResumed(Fact, frozen=True):
+    """The run goes on."""
+
+    seq: int
+    by: str
+
+
+class RunCancelling(Fact, frozen=True):
+    """The run was cancelled: nothing starts any more but compensations."""
+
+    seq: int
+    by: str
+    reason: str | None = None
+
+
+class RunFailing(Fact, frozen=True):
+    """The run will end as failed, or as cancelled: what it did is undone first."""
+
+    error: str
+
+
+class RunReopened(Fact, frozen=True):
+    """A person had an ended run go on: these nodes are as if they had never been tried."""
+
+    seq: int
+    by: str
+    at: float
+    nodes: tuple[str, ...] = ()
 
 
 class RunCompleted(Fact, frozen=True):
-    """Everything that could run has run, and nothing failed."""
+    """Everything that could run has run, and nothing failed that was not handled."""
+
+    output: Any = None
 
 
 class RunFailed(Fact, frozen=True):
@@ -66,21 +162,53 @@ class RunFailed(Fact, frozen=True):
     error: str
 
 
+class RunCancelled(Fact, frozen=True):
+    """The run was cancelled and what it did is undone."""
+
+    reason: str
+
+
 class RunParked(Fact, frozen=True):
     """Whoever carried the run died too often without progress: it waits for a person."""
 
     reason: str
 
 
-RunFact = RunStarted | NodeCompleted | NodeFailed | NodeSkipped | RunCompleted | RunFailed | RunParked
+Ending = RunCompleted | RunFailed | RunCancelled | RunParked
+RunFact = (
+    RunStarted
+    | NodeCompleted
+    | NodeFailed
+    | NodeSkipped
+    | NodeWaiting
+    | NodeMapped
+    | ItemEnded
+    | SignalReceived
+    | RunPaused
+    | RunResumed
+    | RunCancelling
+    | RunFailing
+    | RunReopened
+    | Ending
+)
 
 _TYPES: dict[str, type[Fact]] = {
     "run.started": RunStarted,
     "node.completed": NodeCompleted,
     "node.failed": NodeFailed,
     "node.skipped": NodeSkipped,
+    "node.waiting": NodeWaiting,
+    "node.mapped": NodeMapped,
+    "item.ended": ItemEnded,
+    "signal.received": SignalReceived,
+    "run.paused": RunPaused,
+    "run.resumed": RunResumed,
+    "run.cancelling": RunCancelling,
+    "run.failing": RunFailing,
+    "run.reopened": RunReopened,
     "run.completed": RunCompleted,
     "run.failed": RunFailed,
+    "run.cancelled": RunCancelled,
     "run.parked": RunParked,
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}

@@ -11,34 +11,44 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from executor.workflow.definition import (
+    Body,
     Node,
     NodeSpec,
     Queue,
     Retry,
     Trigger,
+    When,
     Workflow,
     canonical,
     content_hash,
 )
-from executor.workflow.expressions import Expression
-from executor.workflow.order import dependents, topological
-from executor.workflow.parsing import TRIGGER_ROOTS, parse_workflow
+from executor.workflow.expressions import ENDING_ROOTS, ITEM_ROOTS, SCOPE, TRIGGER_ROOTS, Expression
+from executor.workflow.matching import Match, compile_match
+from executor.workflow.order import ancestors, dependents, topological
+from executor.workflow.parsing import parse_workflow
+from executor.workflow.paths import ON_ERROR, UNDO, static
 from executor.workflow.templates import Template
 from executor.workflow.yaml_text import load_yaml
 
 __all__ = [
+    "Body",
     "CompiledTrigger",
     "Graph",
+    "GraphBody",
     "GraphNode",
+    "Level",
     "Node",
     "NodeSpec",
     "Queue",
     "Retry",
     "Trigger",
+    "When",
     "Workflow",
     "canonical",
     "compile_workflow",
@@ -57,7 +67,11 @@ class CompiledTrigger(msgspec.Struct, frozen=True):
 
 
 class GraphNode(msgspec.Struct, frozen=True):
-    """A node, compiled. `timeout`: seconds per attempt. `dependents`: the nodes that need it."""
+    """A node, compiled. `timeout`: seconds per attempt. `dependents`: the nodes that need it.
+
+    `needs` holds all that it needs; `required` of these have to come, of the others (`any`) `at_least` many. `match`:
+    of a `wait.event`. `mentions`: the nodes whose outputs its expressions name.
+    """
 
     name: str
     uses: str
@@ -68,12 +82,43 @@ class GraphNode(msgspec.Struct, frozen=True):
     timeout: float
     retry: Retry | None
     pure: bool
+    required: tuple[str, ...] = ()
+    any: tuple[str, ...] = ()
+    at_least: int = 1
+    when: When = "succeeded"
+    body: GraphBody | None = None
+    undo: GraphNode | None = None
+    match: Match | None = None
+    mentions: frozenset[str] = frozenset()
+
+
+class Level(msgspec.Struct, frozen=True):
+    """Nodes that need each other: a workflow's, or those inside a `map`.
+
+    `order`: every node after those it needs. `last`: the nodes that no other needs. `handles`: for each node that runs
+    when something failed, the nodes whose failures it handles.
+    """
+
+    nodes: dict[str, GraphNode]
+    order: tuple[str, ...]
+    last: tuple[str, ...]
+    handles: dict[str, frozenset[str]]
+
+
+class GraphBody(msgspec.Struct, frozen=True):
+    """The inside of a `map`, compiled; see `definition.Body`."""
+
+    level: Level
+    collect: Template | None
+    concurrency: int
+    failures: int | None
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """A workflow version. `order`: every node after those it needs; `roots`: the nodes that need none.
+    """A workflow version.
 
-    `hash`: 32 bytes, of the document. `timeout`: seconds for a whole run, None for no limit.
+    `hash`: 32 bytes, of the document. `timeout`: seconds for a whole run, None for no limit. `undoes`: whether there is
+    anything to do once a run has failed.
     """
 
     name: str
@@ -81,9 +126,34 @@ class Graph(msgspec.Struct, frozen=True):
     queue: Queue
     timeout: float | None
     triggers: tuple[CompiledTrigger, ...]
-    nodes: dict[str, GraphNode]
-    order: tuple[str, ...]
-    roots: tuple[str, ...]
+    level: Level
+    input: dict[str, Any] | None = None
+    output: Template | None = None
+    on_error: GraphNode | None = None
+    undoes: bool = False
+
+    @property
+    def nodes(self) -> dict[str, GraphNode]:
+        """The nodes of the workflow itself."""
+        return self.level.nodes
+
+    def at(self, path: str) -> GraphNode:
+        """The node that a path leads to. All items of a `map` share its nodes."""
+        if path == ON_ERROR and self.on_error is not None:
+            return self.on_error
+        if path.endswith(UNDO):
+            undo = self.level.nodes[path.removesuffix(UNDO)].undo
+            assert undo is not None
+            return undo
+        if "[" not in path:
+            return self.level.nodes[path]
+        *outer, name = static(path)
+        level = self.level
+        for map_name in outer:
+            body = level.nodes[map_name].body
+            assert body is not None
+            level = body.level
+        return level.nodes[name]
 
 
 def compile_workflow(workflow: Workflow, hash: bytes) -> Graph:
@@ -92,18 +162,32 @@ def compile_workflow(workflow: Workflow, hash: bytes) -> Graph:
     Args:
         hash: the document's `content_hash`; a run pins it.
     """
-    needs = {name: node.needs for name, node in workflow.nodes.items()}
-    after = dependents(needs)
-    order = topological(needs)
+    level = _level(workflow.nodes, SCOPE)
+    undoes = workflow.on_error is not None or any(node.undo is not None for node in level.nodes.values())
     return Graph(
         name=workflow.name,
         hash=hash,
         queue=workflow.queue,
         timeout=workflow.timeout,
         triggers=tuple(map(_trigger, workflow.on)),
-        nodes={name: _node(workflow.nodes[name], after[name]) for name in order},
+        level=level,
+        input=workflow.input,
+        output=None if workflow.output is msgspec.UNSET else Template(workflow.output, SCOPE),
+        on_error=None if workflow.on_error is None else _node(workflow.on_error, (), ENDING_ROOTS),
+        undoes=undoes,
+    )
+
+
+def _level(nodes: Mapping[str, Node], roots: tuple[str, ...]) -> Level:
+    needs = {name: (*node.needs, *node.any) for name, node in nodes.items()}
+    after = dependents(needs)
+    order = topological(needs)
+    before = ancestors(needs)
+    return Level(
+        nodes={name: _node(nodes[name], after[name], roots) for name in order},
         order=order,
-        roots=tuple(name for name in order if not needs[name]),
+        last=tuple(name for name in order if not after[name]),
+        handles={name: before[name] for name in order if nodes[name].when == "failed"},
     )
 
 
@@ -113,15 +197,44 @@ def _trigger(trigger: Trigger) -> CompiledTrigger:
     return CompiledTrigger(trigger.source, pattern, condition)
 
 
-def _node(node: Node, after: tuple[str, ...]) -> GraphNode:
+def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNode:
+    condition = None if node.condition is None else Expression(node.condition, roots)
+    inputs = Template(node.inputs, roots)
+    match = compile_match(node.inputs["match"]) if node.uses == "wait.event" else None
+    expressions = [*inputs.expressions]
+    expressions += [] if condition is None else [condition]
+    expressions += [] if match is None else [match.whole]
     return GraphNode(
         name=node.name,
         uses=node.uses,
-        condition=None if node.condition is None else Expression(node.condition),
-        inputs=Template(node.inputs),
-        needs=node.needs,
+        condition=condition,
+        inputs=inputs,
+        needs=(*node.needs, *node.any),
         dependents=after,
         timeout=node.timeout,
         retry=node.retry,
         pure=node.pure,
+        required=node.needs,
+        any=node.any,
+        at_least=node.at_least,
+        when=node.when,
+        body=None if node.body is None else _body(node.body),
+        undo=None if node.undo is None else _node(node.undo, (), ENDING_ROOTS),
+        match=match,
+        mentions=mentions(expressions),
+    )
+
+
+def mentions(expressions: Iterable[Expression]) -> frozenset[str]:
+    """The nodes whose outputs these expressions name."""
+    paths = (path for expression in expressions for path in expression.paths)
+    return frozenset(path[1] for path in paths if path[0] == "nodes" and len(path) > 1 and isinstance(path[1], str))
+
+
+def _body(body: Body) -> GraphBody:
+    return GraphBody(
+        level=_level(body.nodes, ITEM_ROOTS),
+        collect=None if body.collect is msgspec.UNSET else Template(body.collect, ITEM_ROOTS),
+        concurrency=body.concurrency,
+        failures=body.failures,
     )

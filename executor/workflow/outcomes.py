@@ -12,9 +12,13 @@ import msgspec
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """The node returned `output` (JSON-like: dict, list, str, int, float, bool, None; a Struct is converted)."""
+    """The node returned `output` (JSON-like: dict, list, str, int, float, bool, None; a Struct is converted).
+
+    `large`: the bytes of its JSON if they are more than a run's state is to hold, else 0.
+    """
 
     output: Any
+    large: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True):

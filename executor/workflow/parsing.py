@@ -28,13 +28,12 @@ from executor.workflow.definition import (
     Workflow,
     canonical,
 )
-from executor.workflow.expressions import Expression, ExpressionError
+from executor.workflow.expressions import TRIGGER_ROOTS, Expression, ExpressionError
 from executor.workflow.order import ancestors, cycle
 from executor.workflow.reading import NODE_NAME, Reader
 from executor.workflow.templates import Template, TemplateError, has_expressions
 from executor.workflow.wording import did_you_mean, shown
 
-TRIGGER_ROOTS = ("event",)
 FIELDS = {
     "event": ("id", "source", "type", "method", "query", "headers", "body", "form", "files", "received_at"),
     "run": ("id", "workflow", "started_at"),

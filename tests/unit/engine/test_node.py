@@ -54,7 +54,7 @@ async def test_inputs_that_do_not_fit_fail_as_input(inputs: Any) -> None:
         ("timeout", Failed("timeout", "TimeoutError: the other side")),
         ("connection", Failed("connection", "ConnectionResetError: by peer")),
         ("exit", Failed("error", "SystemExit: 3")),
-        ("cancel", Failed("error", "sample.raise: the node cancelled itself")),
+        ("cancel", Failed("error", "sample.raise: the call was cancelled, by itself or with its run")),
     ],
 )
 async def test_every_exception_has_its_kind(kind: str, expected: Failed) -> None:
@@ -81,7 +81,7 @@ async def test_an_output_that_json_cannot_carry_is_an_error(uses: str, inputs: A
 
 async def test_an_output_over_the_limit_is_an_error_that_says_so() -> None:
     at_limit = "x" * (node_module.OUTPUT_LIMIT - 2)
-    assert await attempt("sample.give", {"value": at_limit}) == Completed(at_limit)
+    assert await attempt("sample.give", {"value": at_limit}) == Completed(at_limit, node_module.OUTPUT_LIMIT)
     outcome = await attempt("sample.give", {"value": at_limit + "x"})
     assert isinstance(outcome, Failed)
     assert "expected at most 5,242,880" in outcome.message

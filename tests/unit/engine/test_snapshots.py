@@ -16,8 +16,9 @@ STATE = RunState(
     "00",
     UUID(int=1),
     1.0,
+    1.0,
     version=4,
-    nodes={"a": Done({"x": [1, None, "é"]}), "b": Skipped("if"), "c": Retrying(2, 9.5), "d": Broken(1, "no")},
+    nodes={"a": Done({"x": [1, None, "é"]}, 1), "b": Skipped("if"), "c": Retrying(2, 9.5), "d": Broken(1, "no")},
 )
 SNAPSHOT = Snapshot(CODEC, REDUCER, UUID(int=2), (7, 8), STATE)
 

@@ -81,9 +81,9 @@ def graph(text: str) -> Graph:
 def test_a_document_becomes_a_graph() -> None:
     made = graph(ORDER_PAID)
     assert (made.name, made.queue, made.timeout) == ("order-paid", "high_priority", 3600.0)
-    assert made.order == ("customer", "summary", "notify")
-    assert tuple(made.nodes) == made.order
-    assert made.roots == ("customer",)
+    assert made.level.order == ("customer", "summary", "notify")
+    assert tuple(made.nodes) == made.level.order
+    assert made.level.last == ("notify",)
     assert made.nodes["customer"].dependents == ("summary",)
     assert made.nodes["notify"].needs == ("summary",)
     customer = made.nodes["customer"]
@@ -153,7 +153,7 @@ def test_all_faults_are_told_at_once() -> None:
         ({"if": "nodes.a.output"}, "nodes.a.if: nodes.a.output: expected nodes that a needs, itself or through others, got 'a'; add it to needs"),
         ({"if": "size(nodes) > 0"}, "nodes.a.if: size(nodes) > 0: expected nodes.<name>.output, got nodes without a name"),
         ({"with": 3}, "nodes.a.with: expected keys and values, got 3"),
-        ({"with": {"v": {"w": ["${{ x }}"]}}}, "nodes.a.with.v.w[0]: x: expected one of event, run, nodes, got 'x'"),
+        ({"with": {"v": {"w": ["${{ x }}"]}}}, "nodes.a.with.v.w[0]: x: expected one of event, run, nodes, input, got 'x'"),
         ({"retry": 3}, "nodes.a.retry: expected keys and values, got 3"),
         ({"retry": {"max_attempts": 0}}, "nodes.a.retry.max_attempts: expected a whole number from 1 to 1000, got 0"),
         ({"retry": {"factor": 0.5}}, "nodes.a.retry.factor: expected a number from 1 to 100, got 0.5"),

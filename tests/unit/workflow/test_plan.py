@@ -23,7 +23,7 @@ from executor.workflow.facts import (
 )
 from executor.workflow.graph import Graph, compile_workflow, parse_workflow
 from executor.workflow.outcomes import Completed, Failed
-from executor.workflow.plan import End, Go, Skip, plan
+from executor.workflow.plan import End, Go, Note, plan
 from executor.workflow.state import Broken, Done, RunState, evolve
 from executor.workflow.verdict import judge
 
@@ -67,13 +67,13 @@ DIAMOND = graph_of({"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]})
         ((done("a"), done("b"), done("c"), done("d")), End(RunCompleted())),
         (
             (broken("a"),),
-            Skip((NodeSkipped("b", "needs a, which failed"), NodeSkipped("c", "needs a, which failed"))),
+            Note((NodeSkipped("b", "needs a, which failed", True), NodeSkipped("c", "needs a, which failed", True))),
         ),
         (
             (done("a"), NodeSkipped("b", "if"), done("c")),
-            Skip((NodeSkipped("d", "needs b, which was skipped"),)),
+            Note((NodeSkipped("d", "needs b, which was skipped"),)),
         ),
-        ((done("a"), broken("b")), Skip((NodeSkipped("d", "needs b, which failed"),))),
+        ((done("a"), broken("b")), Note((NodeSkipped("d", "needs b, which failed", True),))),
         ((done("a"), broken("b"), NodeSkipped("d", "b")), Go(("c",), None)),
         ((done("a"), broken("b"), NodeSkipped("d", "b"), done("c")), End(RunFailed("b: error: no"))),
         (
@@ -82,7 +82,7 @@ DIAMOND = graph_of({"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]})
         ),
     ],
 )
-def test_given_what_happened_then_the_plan(facts: tuple[RunFact, ...], expected: Skip | Go | End) -> None:
+def test_given_what_happened_then_the_plan(facts: tuple[RunFact, ...], expected: Note | Go | End) -> None:
     assert plan(DIAMOND, after(*facts), NOW) == expected
 
 
@@ -116,17 +116,19 @@ def test_the_verdict_retries_within_the_policy_and_no_further() -> None:
         },
     }
     node = compile_workflow(parse_workflow(document), b"h").nodes["a"]
-    first = judge(node, RUN, 1, Failed("timeout", "late"), now=NOW, seconds=0.1)
+    first = judge(node, node.name, RUN, 1, Failed("timeout", "late"), now=NOW, seconds=0.1)
     assert isinstance(first, NodeFailed)
     assert first.retry_at is not None
     assert NOW + 1 <= first.retry_at <= NOW + 2
-    asked = judge(node, RUN, 1, Failed("timeout", "late", retry_after=90.0), now=NOW, seconds=0.1)
+    asked = judge(node, node.name, RUN, 1, Failed("timeout", "late", retry_after=90.0), now=NOW, seconds=0.1)
     assert asked.retry_at == NOW + 90, "the other side's wish counts when it is longer"  # type: ignore[union-attr]
-    assert judge(node, RUN, 3, Failed("timeout", "late"), now=NOW, seconds=0.1) == NodeFailed(
+    assert judge(node, node.name, RUN, 3, Failed("timeout", "late"), now=NOW, seconds=0.1) == NodeFailed(
         "a", 3, "timeout", "late", None, 0.1
     )
-    assert judge(node, RUN, 1, Failed("error", "no"), now=NOW, seconds=0.1).retry_at is None  # type: ignore[union-attr]
-    assert judge(node, RUN, 2, Completed({"x": 1}), now=NOW, seconds=0.1) == NodeCompleted("a", 2, {"x": 1}, 0.1)
+    assert judge(node, node.name, RUN, 1, Failed("error", "no"), now=NOW, seconds=0.1).retry_at is None  # type: ignore[union-attr]
+    assert judge(node, node.name, RUN, 2, Completed({"x": 1}), now=NOW, seconds=0.1) == NodeCompleted(
+        "a", 2, {"x": 1}, 0.1
+    )
 
 
 @given(st.integers(1, 10_000), st.binary(max_size=20))
@@ -158,7 +160,7 @@ def test_every_run_ends_and_its_fold_is_its_history(graph: Graph, outcomes: list
     state, now, script = after(), NOW, iter(outcomes)
     for _ in range(500):
         match plan(graph, state, now):
-            case Skip(facts):
+            case Note(facts):
                 news: list[RunFact] = list(facts)
             case End(end):
                 history.append(end)
