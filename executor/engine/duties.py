@@ -12,7 +12,9 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from events import faults
+from events import faults, waits
+from events.database import Database
+from events.effects import Arrival
 from events.errors import HeadraceError, LeaseLost
 from events.journal import Journal
 from events.runs import Finish, NewEvent, Routing, RunAppend, RunWriter
@@ -20,12 +22,13 @@ from events.telemetry import Span
 from events.types import Event, Kind, WorkItem
 from events.work import WorkList
 from executor.engine.held import Held
+from executor.engine.listening import Listening
 from executor.engine.routing import Routed, park, route
 from executor.engine.run import RunDriver, Services
 from executor.engine.scope import DeliveryScope
 from executor.engine.scope_run import Edited, Scopes
 from executor.engine.snapshots import Snapshots
-from executor.engine.workflows import Workflows
+from executor.engine.workflows import Current, Workflows, arrivals_of
 from executor.workflow.facts import RunParked, encode
 from executor.workflow.state import RunStatus
 
@@ -44,19 +47,23 @@ class Duties:
         self,
         *,
         queues: frozenset[str],
+        database: Database,
         work: WorkList,
         writer: RunWriter,
         workflows: Workflows,
         snapshots: Snapshots,
         services: Services,
+        listening: Listening,
         max_recoveries: int,
     ) -> None:
         self._queues = queues
+        self._database = database
         self._work = work
         self._routings: Journal[Routing, bool] = Journal(writer.route, lambda row: 1024, max_waiting=100_000)
         self._workflows = workflows
         self._snapshots = snapshots
         self._services = services
+        self._listening = listening
         self._max_recoveries = max_recoveries
 
     def hopeless(self, item: WorkItem) -> bool:
@@ -87,9 +94,18 @@ class Duties:
         if item.receipt is None:
             raise HeadraceError(f"delivery {item.stream_id}: its receipt is not in the log")
         current = await self._workflows.current(item.epoch)
+        arrivals = await self._note_arrivals(item, item.receipt, current)
         with self._routing_span(item, item.receipt) as span:
             now = self._services.clock.now()
-            routed = route(item, item.receipt, current, now=now, here=self._queues, traceparent=span.traceparent)
+            routed = route(
+                item,
+                item.receipt,
+                current,
+                now=now,
+                here=self._queues,
+                traceparent=span.traceparent,
+                arrivals=arrivals,
+            )
             span.set("headrace.runs", len(routed.routing.runs))
             faults.point("engine.routed")
             try:
@@ -119,12 +135,26 @@ class Duties:
         """Carries a run on until it ends or lets go; what sleeps leaves a snapshot."""
         with self._run_span(run) as span:
             run.traceparent = span.traceparent
-            state = await RunDriver(run, self._services).drive()
+            self._listening.begin(run)
+            try:
+                state = await RunDriver(run, self._services).drive()
+            finally:
+                self._listening.end(run)
             span.set("headrace.run.status", state.status.value)
             if state.error is not None:
                 span.fail(state.status.value)
         if state.status is RunStatus.RUNNING:
             await self._snapshots.save(run.id, state)
+
+    async def _note_arrivals(self, item: WorkItem, receipt: Event, current: Current) -> tuple[Arrival, ...]:
+        """Writes down, and commits, what waiting runs may find the delivery by. A replay wakes nobody."""
+        if item.kind is Kind.REPLAY or not current.expressions:
+            return ()
+        arrivals = arrivals_of(current, DeliveryScope(receipt))
+        if arrivals:
+            type = str(receipt.metadata.get("event_type", ""))
+            await waits.note(self._database, [waits.NewArrivals(item.stream_id, type, arrivals)])
+        return arrivals
 
     def _routing_span(self, item: WorkItem, receipt: Event) -> Span:
         """A delivery is routed in its sender's trace. A replay starts one of its own, linked to the first."""

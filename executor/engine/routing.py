@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from events.effects import Arrival
 from events.ids import derived_id
 from events.runs import NewRun, Routing
 from events.types import Event, Kind, WorkItem
@@ -43,6 +44,7 @@ def route(
     now: float,
     here: frozenset[str],
     traceparent: str | None,
+    arrivals: tuple[Arrival, ...] = (),
 ) -> Routed:
     """Routes one delivery or replay.
 
@@ -50,6 +52,7 @@ def route(
         now: Unix seconds; when the runs start.
         here: the queues that this process serves.
         traceparent: the trace that the runs belong to.
+        arrivals: what runs that wait may find the delivery by.
     """
     scope = DeliveryScope(receipt)
     match = current.triggers.match(scope, item.only_workflow)
@@ -83,6 +86,7 @@ def route(
             "delivery.routed",
             msgspec.json.encode(body),
             tuple(new),
+            arrivals,
         ),
         tuple(held),
         frozenset(run.queue for run in new if not run.leased),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
 from typing import Any, Protocol, assert_never
 from uuid import UUID
@@ -27,7 +27,6 @@ import msgspec
 from events import faults
 from events.errors import LeaseLost
 from events.ids import Clock
-from events.journal import Journal
 from events.runs import Effect, Finish, Keep, NewEvent, RunAppend, Status, Subscribe, Then, Unsubscribe, Yield
 from events.telemetry import Telemetry
 from executor.engine.attempts import Attempted, Attempts
@@ -55,6 +54,13 @@ SNAPSHOT_EVERY = 50
 """Events after which a run that goes on leaves a snapshot."""
 
 
+class Appends(Protocol):
+    """Where events go; the journal of a process."""
+
+    def append(self, row: RunAppend) -> Awaitable[bool]:
+        """Whether the token was current. Resolves once the events are durable."""
+
+
 class Saves(Protocol):
     """Where snapshots are left."""
 
@@ -66,7 +72,7 @@ class Services(msgspec.Struct, frozen=True):
     """What every run of a process shares."""
 
     clock: Clock
-    journal: Journal[RunAppend, bool]
+    journal: Appends
     store: RunStore
     attempts: Attempts
     snapshots: Saves

@@ -6,15 +6,21 @@ and a delivery that came after an `apply` is never routed by what stood before i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import msgspec
 import structlog
 
-from events import definitions
+from events import definitions, waits
 from events.database import Database
 from events.definitions import WorkflowRow
+from events.effects import Arrival
 from events.errors import ConfigError
 from executor.engine.registry import Registry
-from executor.workflow.graph import Graph, compile_workflow, parse_workflow
+from executor.workflow.expressions import TRIGGER_ROOTS, Expression, ExpressionError
+from executor.workflow.graph import Graph, compile_workflow, every_node, parse_workflow
+from executor.workflow.matching import key_of
 from executor.workflow.outcomes import NodeError
 from executor.workflow.triggers import Triggers
 
@@ -26,6 +32,31 @@ class Current(msgspec.Struct, frozen=True):
 
     epoch: int
     triggers: Triggers
+    expressions: Mapping[str, tuple[tuple[bytes, Expression], ...]]
+    """What is asked of the deliveries of a source, because runs may wait for them by it."""
+
+
+def wait_expressions(graphs: Iterable[Graph]) -> Mapping[str, tuple[tuple[bytes, Expression], ...]]:
+    """What the `wait.event` nodes of these workflows ask of deliveries, by source."""
+    found: dict[str, dict[bytes, Expression]] = {}
+    for graph in graphs:
+        for node in every_node(graph.level):
+            source = node.inputs.value.get("source")
+            if node.match is not None and isinstance(source, str):
+                found.setdefault(source, {})[node.match.expression] = node.match.event_side
+    return {source: tuple(expressions.items()) for source, expressions in found.items()}
+
+
+def arrivals_of(current: Current, event: Mapping[str, Any]) -> tuple[Arrival, ...]:
+    """What waiting runs may find a delivery by. An expression that it has no value for finds nothing."""
+    found = []
+    for name, expression in current.expressions.get(event["source"], ()):
+        try:
+            value = expression.evaluate({"event": event})
+        except ExpressionError:
+            continue
+        found.append(Arrival(event["source"], name, key_of(value)))
+    return tuple(found)
 
 
 class Workflows:
@@ -49,8 +80,18 @@ class Workflows:
                     # Applied by a process with other node modules, say. Its deliveries say that nobody wanted them
                     # and can be replayed; the others' must not wait for it.
                     _log.error("workflow.unusable", workflow=row.name, error=str(error))
-            self._current = Current(epoch, Triggers(graphs))
+            self._current = Current(epoch, Triggers(graphs), await self._expressions())
         return self._current
+
+    async def _expressions(self) -> Mapping[str, tuple[tuple[bytes, Expression], ...]]:
+        found: dict[str, list[tuple[bytes, Expression]]] = {}
+        try:
+            rows = await waits.expressions(self._database)
+        except NotImplementedError:  # XXX until events.waits is there
+            return {}
+        for row in rows:
+            found.setdefault(row.source, []).append((row.expression, Expression(row.text, TRIGGER_ROOTS)))
+        return {source: tuple(expressions) for source, expressions in found.items()}
 
     async def named(self, name: str) -> Graph:
         """The current version of a workflow.

@@ -32,6 +32,7 @@ from executor.engine.attempts import Attempts
 from executor.engine.context import Endpoint, EndpointResolver
 from executor.engine.duties import Duties
 from executor.engine.engine import Engine
+from executor.engine.listening import Listening
 from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
 from executor.engine.run import Services
@@ -127,6 +128,7 @@ class WorkerProcess:
         owner = f"{socket.gethostname()}:{os.getpid()}"
         work = WorkList(database, owner=owner, lease=settings.lease)
         writer = RunWriter(database, owner=owner, lease=settings.lease)
+        writer.ring = self._doorbell.ring
         snapshots = Snapshots(settings.state_redis_url, database)
         pool = KillablePool(settings.node_processes, settings.node_modules)
         client = outbound_client(settings.egress_allow, self._telemetry)
@@ -151,13 +153,16 @@ class WorkerProcess:
             telemetry=self._telemetry,
             draining=asyncio.Event(),
         )
+        self._listening = Listening(database, store)
         duties = Duties(
             queues=frozenset(self._queues),
+            database=database,
             work=work,
             writer=writer,
             workflows=workflows,
             snapshots=snapshots,
             services=services,
+            listening=self._listening,
             max_recoveries=settings.max_recoveries,
         )
         return Engine(

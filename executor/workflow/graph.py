@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -223,6 +223,14 @@ def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNo
         match=match,
         mentions=mentions(expressions),
     )
+
+
+def every_node(level: Level) -> Iterator[GraphNode]:
+    """The nodes of a level and of the maps in it."""
+    for node in level.nodes.values():
+        yield node
+        if node.body is not None:
+            yield from every_node(node.body.level)
 
 
 def mentions(expressions: Iterable[Expression]) -> frozenset[str]:

@@ -39,11 +39,12 @@ class Template:
         TemplateError: expressions are wrong or not closed; all of them, each with its path in the value.
     """
 
-    __slots__ = ("_constant", "_render", "expressions")
+    __slots__ = ("_render", "expressions", "value")
 
     def __init__(self, value: Any, roots: Iterable[str] = SCOPE) -> None:
         compiler = _Compiler(tuple(roots))
-        self._constant = value
+        self.value = value
+        """As it was written."""
         self._render: Render | None = compiler.compile(value, "")
         if compiler.faults:
             raise TemplateError(compiler.faults)
@@ -56,7 +57,7 @@ class Template:
         Raises:
             ExpressionError: one cannot be evaluated in this scope.
         """
-        return self._constant if self._render is None else self._render(scope)
+        return self.value if self._render is None else self._render(scope)
 
 
 class TemplateError(ExpressionError):
