@@ -11,8 +11,57 @@ from uuid import UUID
 
 import msgspec
 
+from events.appends import ranges
+from events.codec import pack
 from events.database import Database
-from events.runs import NewEvent, NewRun, Status
+from events.effects import NewRun
+from events.run_types import NewEvent, Status
+from events.types import Kind
+
+# The lock on the head has the latest status looked at: a run may be reopened and complete meanwhile. A work item that
+# is there belongs to a run that goes on, or to another reopening.
+_REOPEN = f"""
+WITH input AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[]) AS t(id, body, queue)),
+ended AS MATERIALIZED (
+  SELECT r.id, r.version, i.body, i.queue, r.workflow_hash FROM run r JOIN input i ON r.id = i.id
+  WHERE r.status IN ('failed', 'cancelled', 'parked') AND NOT EXISTS (SELECT FROM work_item w WHERE w.id = r.id)
+  ORDER BY r.id FOR UPDATE OF r),
+opened AS (
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, seen_version, signal)
+  SELECT id, id, {Kind.RUN:d},
+    coalesce(queue, (SELECT v.document->>'queue' FROM workflow_version v WHERE v.hash = workflow_hash), $4),
+    now(), version, nextval('inbox_seq')
+  FROM ended
+  ON CONFLICT DO NOTHING RETURNING id, queue, signal),
+told AS (
+  INSERT INTO inbox (stream_id, seq, type, body)
+  SELECT o.id, o.signal, 'retry', i.body FROM opened o JOIN input i ON i.id = o.id)
+SELECT id, queue FROM opened
+"""
+
+_START = f"""
+WITH input AS MATERIALIZED (
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::int[],
+    $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int[], $14::int[])
+    AS t(id, workspace_id, workflow, hash, queue, started, status, version, delivery_id, replay_of, parent, fork_of,
+      first, last)),
+head AS (
+  INSERT INTO run (id, workspace_id, workflow, workflow_hash, status, version, delivery_id, replay_of, parent, fork_of)
+  SELECT id, workspace_id, workflow, hash, status, version, delivery_id, replay_of, parent, fork_of
+  FROM input ORDER BY id
+  ON CONFLICT DO NOTHING RETURNING id),
+new AS MATERIALIZED (SELECT * FROM input WHERE (id IN (SELECT id FROM head)) IS TRUE),
+started AS (
+  INSERT INTO event (stream_id, version, workspace_id, type, body)
+  SELECT id, 0, workspace_id, 'run.started', started FROM new),
+appended AS (
+  INSERT INTO event (stream_id, version, workspace_id, type, codec, body)
+  SELECT id, ($15::int[])[n], workspace_id, ($16::text[])[n], ($17::smallint[])[n], ($18::bytea[])[n]
+  FROM new, generate_series(first, last) AS n),
+work AS (
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at) SELECT id, id, {Kind.RUN:d}, queue, now() FROM new)
+SELECT id FROM new
+"""
 
 
 class Reopen(msgspec.Struct, frozen=True):
@@ -43,9 +92,40 @@ async def reopen(database: Database, runs: Sequence[Reopen]) -> dict[UUID, str]:
 
     Missing from the answer: what has not ended, has completed, is being reopened already, or is not known.
     """
-    raise NotImplementedError
+    once = {one.id: one for one in runs}.values()
+    rows = await database.fetch(
+        _REOPEN, [one.id for one in once], [one.body for one in once], [one.queue for one in once], "default"
+    )
+    return {row["id"]: row["queue"] for row in rows}
 
 
 async def start(database: Database, runs: Sequence[Start]) -> list[bool]:
-    """Creates runs, all in one commit; one answer per run: False where its id is taken already (nothing is written)."""
-    raise NotImplementedError
+    """Creates runs, all in one commit; one answer per run: False where its id is taken already (nothing is written).
+
+    Raises:
+        BadRow: two of them have one id, or the versions of some run's events are not all different and above 0.
+    """
+    events = [event for one in runs for event in one.events]
+    packed = [pack(event.body) for event in events]
+    rows = await database.fetch(
+        _START,
+        [one.run.id for one in runs],
+        [one.workspace_id for one in runs],
+        [one.run.workflow for one in runs],
+        [one.run.workflow_hash for one in runs],
+        [one.run.queue for one in runs],
+        [one.run.started for one in runs],
+        [one.status for one in runs],
+        [one.events[-1].version if one.events else 0 for one in runs],
+        [one.run.delivery_id for one in runs],
+        [one.run.replay_of for one in runs],
+        [one.run.parent for one in runs],
+        [one.run.fork_of for one in runs],
+        *ranges([len(one.events) for one in runs]),
+        [event.version for event in events],
+        [event.type for event in events],
+        [codec for codec, _ in packed],
+        [body for _, body in packed],
+    )
+    made = {row[0] for row in rows}
+    return [one.run.id in made for one in runs]

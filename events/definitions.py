@@ -213,6 +213,11 @@ class Applying:
         what = "added" if current is None else "unchanged" if current == hash else "changed"
         self.changes.append(Change("workflow", name, what))
 
+    async def wait_expression(self, source: str, expression: bytes, text: str) -> None:
+        """Has every delivery of a source asked for what an expression gives; for ever, as versions stay for ever."""
+        statement = insert(tables.wait_expression).values(source=source, expression=expression, text=text)
+        await self._connection.execute(statement.on_conflict_do_nothing())
+
 
 async def reseal(database: Database, box: SecretBox) -> list[Change]:
     """Seals every secret of sources and endpoints by the newest key, whichever of `box`'s keys sealed it.

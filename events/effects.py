@@ -66,7 +66,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """What a delivery is found by: the value of an event-side expression (named by 16 bytes) has this key (16 bytes)."""
+    """What a delivery is found by: the value of an event-side expression has this key (16 bytes each)."""
 
     source: str
     expression: bytes

@@ -17,6 +17,34 @@ from uuid import UUID
 import msgspec
 
 from events.database import Database
+from events.types import Kind
+
+# For a statement with a CTE `told (id, seq, type, body)`, whose work items it has locked.
+PUT = """
+news AS MATERIALIZED (SELECT id, max(seq) AS seq FROM told GROUP BY id),
+put AS (INSERT INTO inbox (stream_id, seq, type, body) SELECT id, seq, type, body FROM told)"""
+WAKE = """
+UPDATE work_item w SET signal = n.seq, due_at = CASE WHEN w.owner IS NULL THEN least(w.due_at, now()) ELSE w.due_at END
+FROM news n WHERE w.id = n.id"""
+
+# nextval is drawn after the lock: the hash table of `locked` is complete before the first row passes WHERE.
+_SEND = f"""
+WITH locked AS MATERIALIZED (
+  SELECT id, queue, owner FROM work_item WHERE id = ANY ($1::uuid[]) AND kind = {Kind.RUN:d} ORDER BY id FOR UPDATE),
+told AS MATERIALIZED (
+  SELECT ord, id, type, body, nextval('inbox_seq') AS seq
+  FROM unnest($1::uuid[], $2::text[], $3::bytea[]) WITH ORDINALITY AS t(id, type, body, ord)
+  WHERE (id IN (SELECT id FROM locked)) IS TRUE),
+{PUT},
+woken AS ({WAKE})
+SELECT ord, id, seq, NULL AS queue, NULL AS leased FROM told
+UNION ALL SELECT NULL, id, NULL, queue, owner IS NOT NULL FROM locked
+"""
+_READ = "SELECT seq, type, body FROM inbox WHERE stream_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+_SIGNALS = "SELECT id, signal FROM work_item WHERE id = ANY ($1::uuid[]) AND signal > 0"
+
+MOST_ROWS = 1_000
+"""How many rows one `read` answers with; whoever gets as many asks again."""
 
 
 class InboxRow(msgspec.Struct, frozen=True):
@@ -49,14 +77,19 @@ class Ended(msgspec.Struct, frozen=True):
 
 async def send(database: Database, messages: Sequence[Message]) -> list[Sent | Ended]:
     """Puts rows into inboxes, all in one commit; one answer per message. Rows of one run keep the order given."""
-    raise NotImplementedError
+    rows = await database.fetch(
+        _SEND, [one.to for one in messages], [one.type for one in messages], [one.body for one in messages]
+    )
+    places = {row["id"]: (row["queue"], row["leased"]) for row in rows if row["ord"] is None}
+    sent = {row["ord"]: Sent(row["seq"], *places[row["id"]]) for row in rows if row["ord"] is not None}
+    return [sent.get(ord, Ended()) for ord in range(1, len(messages) + 1)]
 
 
 async def read(database: Database, stream_id: UUID, after: int) -> list[InboxRow]:
-    """The rows of a run with a seq above `after`, in their order."""
-    raise NotImplementedError
+    """The first rows of a run with a seq above `after`, at most `MOST_ROWS`, in their order."""
+    return [InboxRow(*row) for row in await database.fetch(_READ, stream_id, after, MOST_ROWS)]
 
 
 async def signals(database: Database, held: Sequence[UUID]) -> dict[UUID, int]:
     """The newest seq of each of these runs that ever got a row. Cheap: for a holder's look at all that it holds."""
-    raise NotImplementedError
+    return {row["id"]: row["signal"] for row in await database.fetch(_SIGNALS, list(held))} if held else {}

@@ -69,7 +69,8 @@ _GIVE_BACK = _LOCKED.format(
 _NEXT_DUE = """
 SELECT q.queue, extract(epoch FROM least(
   (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt < 2 ORDER BY due_at LIMIT 1),
-  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt >= 2 ORDER BY due_at LIMIT 1)))::float8 AS due_at,
+  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt >= 2 ORDER BY due_at LIMIT 1)
+))::float8 AS due_at,
   extract(epoch FROM now())::float8 AS now
 FROM unnest($1::text[]) AS q(queue)
 """
