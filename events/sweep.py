@@ -1,7 +1,7 @@
 """What runs leave behind is deleted: arrivals that are old, and what is for runs that have ended.
 
 All of it is unreachable already, so that nothing depends on when this happens. One call deletes a bounded number of
-rows; whoever gets as many asks again.
+rows of each kind.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ import msgspec
 
 from events.database import Database
 
-KEEP_ARRIVALS = """
+KEEP_ARRIVALS = 7 * 86_400.0
+"""Seconds for which an arrival is kept: a wait may look back as far."""
+MOST = 10_000
+"""Rows of each kind that one sweep deletes."""
+
+_ARRIVALS = """
 DELETE FROM arrival WHERE at < least(
   now() - make_interval(secs => $1),
   coalesce((SELECT at FROM arrival ORDER BY at OFFSET $2 LIMIT 1), 'infinity'))
