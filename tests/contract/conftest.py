@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from events.database import Database, Role
+from tests.contract.world import World, world
 
 Open = Callable[[Role], AbstractAsyncContextManager[Database]]
 
@@ -27,3 +28,10 @@ def open_as(database_url: str) -> Open:
             await database.close()
 
     return opened
+
+
+@pytest.fixture
+async def everyone(open_as: Open, database_url: str) -> AsyncIterator[World]:
+    """Everybody who works on runs, on one fresh database."""
+    async with world(open_as, database_url) as all_:
+        yield all_
