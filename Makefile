@@ -67,8 +67,8 @@ lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --all-extras --python-version 3.11 \
 		pyproject.toml -o requirements.lock
 
-clean: ## remove .venv, caches and build output; the data in .headrace stays
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, node_modules, caches and build output; the data in .headrace stays
+	rm -rf .venv dist build *.egg-info tests/vendors/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two installs: one that accepts only what is locked by hash, then the project, which has no hash. The second one
