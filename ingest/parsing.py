@@ -35,6 +35,8 @@ from ingest.parsing_verify import parse_scheme
 from ingest.providers import PRESETS
 from ingest.reading import Section
 
+OWN_SOURCES = ("emit", "schedule", "api")
+"""Sources of events that do not come from outside: triggers may name them, no definition may."""
 _SLUG = re.compile(r"[a-z0-9-]{1,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _URL = re.compile(r"https?://[^\s?#]+")
@@ -64,6 +66,8 @@ def parse_source(document: Mapping[str, Any]) -> SourceDefinition:
     faults: list[str] = []
     top = Section("", document, _KEYS, faults)
     slug = top.matching("source", _SLUG, "1 to 63 of a-z, 0-9 and -", required=True)
+    if slug in OWN_SOURCES:
+        faults.append(f"source: expected another name than {', '.join(OWN_SOURCES)}: events from within have these")
     preset = top.choice("preset", tuple(PRESETS), required=True) or ""
     url = top.matching("url", _URL, "an http(s) URL without a query")
     identifier = parse_locator(top, "id", words={"hash": ()})

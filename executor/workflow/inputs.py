@@ -5,31 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from executor.workflow.graph import Graph
 from executor.workflow.outcomes import NodeError
+from executor.workflow.schemas import schema_faults
+
+__all__ = ["MOST_ERRORS", "check_input", "input_faults", "schema_faults"]
 
 MOST_ERRORS = 10
 """Faults that are told of one input."""
 
 
-def schema_faults(schema: Any) -> list[str]:
-    """Why this is no JSON Schema; empty where it is one."""
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return [f"{error.json_path}: {error.message}"[:500]]
-    return []
+_NOTHING: Registry[Any] = Registry()
 
 
 def input_faults(schema: dict[str, Any], value: Any) -> list[str]:
     """What is wrong with an input, each with its path; empty where it fits."""
-    found = []
-    for error in Draft202012Validator(schema).iter_errors(value):
-        found.append(f"{error.json_path}: {error.message}"[:500])
-        if len(found) == MOST_ERRORS:
-            break
+    found: list[str] = []
+    try:
+        for error in Draft202012Validator(schema, registry=_NOTHING).iter_errors(value):
+            found.append(f"{error.json_path}: {error.message}"[:500])
+            if len(found) == MOST_ERRORS:
+                break
+    except RecursionError:
+        found.append("$: expected a value that the schema can check, got one that it never ends with")
+    except Unresolvable as error:
+        found.append(f"$: the schema refers to what is not there: {error}"[:500])
     return found
 
 

@@ -61,9 +61,20 @@ def expression_hash(text: str) -> bytes:
 
 def key_of(value: Any) -> bytes:
     """16 bytes that are equal for values that CEL calls equal."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return hashlib.blake2b(msgspec.json.encode(value, order="deterministic"), digest_size=16).digest()
+    return hashlib.blake2b(msgspec.json.encode(_plain(value), order="deterministic"), digest_size=16).digest()
+
+
+def _plain(value: Any) -> Any:
+    """The value with whole numbers as such: in CEL, 1.0 equals 1, inside of lists and maps too."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_plain(part) for part in value]
+        case dict():
+            return {key: _plain(part) for key, part in value.items()}
+        case _:
+            return value
 
 
 def _conjuncts(node: Node) -> list[Node]:

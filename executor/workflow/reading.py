@@ -24,9 +24,12 @@ class Reader:
 
     Args:
         known: the keys that it may have. Any other is a fault.
+        told: keys that are wrong here for a reason that is told elsewhere.
     """
 
-    def __init__(self, path: str, value: Any, known: Collection[str], faults: list[str]) -> None:
+    def __init__(
+        self, path: str, value: Any, known: Collection[str], faults: list[str], told: Collection[str] = ()
+    ) -> None:
         self.path = path
         self.faults = faults
         self.values: Mapping[str, Any] = {}
@@ -35,7 +38,7 @@ class Reader:
             return
         self.values = {str(key): part for key, part in value.items()}
         for key in self.values:
-            if key not in known:
+            if key not in known and key not in told:
                 hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
                 self.fault(key, f"expected a known key, got {key!r}{hint}")
 

@@ -281,3 +281,12 @@ def test_signing_as_nobody_is_a_fault(preset: str) -> None:
 def test_signing_without_a_key_is_a_fault(preset: str, secret: str) -> None:
     with pytest.raises(ConfigError, match="secret: expected"):
         sign(preset, secret, "", "", b"", NOW)
+
+
+@pytest.mark.parametrize("slug", ["emit", "schedule", "api"])
+def test_the_names_of_events_from_within_are_taken(slug: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_source({"source": slug, "preset": "generic", "secrets": ["x" * 32]})
+    assert caught.value.faults == [
+        "source: expected another name than emit, schedule, api: events from within have these"
+    ]
