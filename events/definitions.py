@@ -6,6 +6,7 @@ way at a time. Every workflow version ever applied stays, because runs pin their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from events import tables
 from events.database import Database, translated
 from events.errors import ConfigError
 from events.secretbox import SecretBox
+from events.waits import WaitExpression
 
 DEFAULT_WORKSPACE = 1
 
@@ -199,8 +201,13 @@ class Applying:
         resealed = stored is not None and stored.url == url and same_secret
         self.changes.append(Change("endpoint", name, "resealed" if resealed else "changed" if stored else "added"))
 
-    async def workflow(self, name: str, hash: bytes, document: dict[str, Any]) -> None:
-        """Stores a workflow's version and makes it the current one."""
+    async def workflow(
+        self, name: str, hash: bytes, document: dict[str, Any], expressions: Sequence[WaitExpression] = ()
+    ) -> None:
+        """Stores a workflow's version, the current one from now on. `expressions`: by what its waits find deliveries."""
+        for row in expressions:
+            found = insert(tables.wait_expression).values(msgspec.structs.asdict(row))
+            await self._connection.execute(found.on_conflict_do_nothing())
         current = await self._connection.scalar(select(tables.workflow.c.hash).where(tables.workflow.c.name == name))
         version = insert(tables.workflow_version).values(
             workspace_id=DEFAULT_WORKSPACE, name=name, hash=hash, document=document

@@ -91,7 +91,7 @@ async def _store(database: Database, read: Definitions, box: SecretBox | None) -
             for endpoint in read.endpoints:
                 await _store_endpoint(applying, endpoint, box)
             for workflow in read.workflows:
-                await applying.workflow(workflow.name, workflow.hash, workflow.document)
+                await applying.workflow(workflow.name, workflow.hash, workflow.document, workflow.waits)
     return applying.changes
 
 

@@ -85,11 +85,7 @@ class Workflows:
 
     async def _expressions(self) -> Mapping[str, tuple[tuple[bytes, Expression], ...]]:
         found: dict[str, list[tuple[bytes, Expression]]] = {}
-        try:
-            rows = await waits.expressions(self._database)
-        except NotImplementedError:  # XXX until events.waits is there
-            return {}
-        for row in rows:
+        for row in await waits.expressions(self._database):
             found.setdefault(row.source, []).append((row.expression, Expression(row.text, TRIGGER_ROOTS)))
         return {source: tuple(expressions) for source, expressions in found.items()}
 

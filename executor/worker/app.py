@@ -8,6 +8,7 @@ children of its own: whoever kills this process has killed all of it, and one wo
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import threading
@@ -41,8 +42,10 @@ from executor.engine.store import LogStore
 from executor.engine.traced import outbound_client
 from executor.engine.workflows import Workflows
 from executor.worker.actors import declare
+from executor.worker.handover import HandOver
 from executor.worker.middleware import DoorbellBackoff
 from executor.worker.tracing import Tracing
+from executor.worker.watchdog import STALLED, Watchdog
 from executor.workflow.outcomes import NodeError
 
 THREADS = 4
@@ -59,15 +62,29 @@ class WorkerProcess:
 
     Args:
         queues: the queues that it serves.
+        on_stuck: called in another thread when a node has stopped the event loop for good and the work was given back:
+            the process is to be replaced within seconds, or it ends by itself. None: the loop is never given up.
     """
 
-    def __init__(self, settings: Settings, queues: Sequence[str], telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        queues: Sequence[str],
+        telemetry: Telemetry,
+        *,
+        on_stuck: Callable[[], None] | None = None,
+    ) -> None:
+        self.stuck = False
+        """Whether the event loop was given up. `stop` would wait for it for ever then."""
+        self._ending = False
+        self._on_stuck = on_stuck
         self._settings = settings
         self._queues = list(queues)
         self._telemetry = telemetry
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._broker = broker_for(settings.redis_url, [Tracing(), DoorbellBackoff()])
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._doorbell = Doorbell(broker_for(settings.redis_url, []))
         self._database = Database(settings.database_url, "worker", size=8)
         self._closing: list[Callable[[], Awaitable[Any]]] = [self._database.close]
@@ -85,8 +102,10 @@ class WorkerProcess:
         self._engine = self._in_loop(self._compose())
         self._keepers = [
             asyncio.run_coroutine_threadsafe(keep, self._loop)
-            for keep in (self._engine.leases.keep(), self._database.keep_clock())
+            for keep in (self._engine.leases.keep(), self._listening.keep(), self._database.keep_clock())
         ]
+        self._watchdog = self._watch()
+        self._watchdog.start()
         for queue in self._queues:
             self._broker.declare_queue(queue)
         declare(self._broker, self._queues[0], self._engine, self._loop, self._telemetry)
@@ -99,6 +118,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Drains and stops: no new work, running nodes get the grace time, the rest is given back."""
+        self._ending = True
         _log.info("worker.draining", in_flight=self._engine.in_flight)
         self._in_loop(self._engine.stop(self._settings.drain_grace))
         self._worker.stop(timeout=5_000)
@@ -107,6 +127,7 @@ class WorkerProcess:
         for close in reversed(self._closing):
             self._in_loop(close())
         self._doorbell.close()
+        self._watchdog.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         _log.info("worker.stopped")
@@ -121,16 +142,34 @@ class WorkerProcess:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
+    def _watch(self) -> Watchdog:
+        leases = self._engine.leases
+        return Watchdog(
+            self._loop,
+            self._thread,
+            leases,
+            stall=_stall(self._settings) if self._on_stuck else math.inf,
+            hand_over=HandOver(self._settings, self._owner, leases, self._pool),
+            replace=self._give_up,
+        )
+
+    def _give_up(self) -> None:
+        """The loop is stuck, and nothing is held any more."""
+        if self._ending:  # the main thread waits for the loop
+            os._exit(STALLED)
+        self.stuck = True
+        if self._on_stuck is not None:
+            self._on_stuck()
+
     async def _compose(self) -> Engine:
-        settings, database = self._settings, self._database
+        settings, database, owner = self._settings, self._database, self._owner
         registry = Registry.load(settings.node_modules)
         await database.open_patiently()
-        owner = f"{socket.gethostname()}:{os.getpid()}"
         work = WorkList(database, owner=owner, lease=settings.lease)
         writer = RunWriter(database, owner=owner, lease=settings.lease)
         writer.ring = self._doorbell.ring
         snapshots = Snapshots(settings.state_redis_url, database)
-        pool = KillablePool(settings.node_processes, settings.node_modules)
+        pool = self._pool = KillablePool(settings.node_processes, settings.node_modules)
         client = outbound_client(settings.egress_allow, self._telemetry)
         self._closing += [snapshots.close, pool.aclose, client.aclose]
         store = LogStore(database)
@@ -173,6 +212,13 @@ class WorkerProcess:
             draining=services.draining,
             concurrency=settings.concurrency,
         )
+
+
+def _stall(settings: Settings) -> float:
+    """Seconds of silence after which the loop is given up; before its leases run out, unless they are very short."""
+    if settings.loop_stall == 0:
+        return math.inf
+    return min(settings.loop_stall, max(settings.lease / 2, 2.0))
 
 
 def endpoint_resolver(database: Database, secret_key: str) -> EndpointResolver:

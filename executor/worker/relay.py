@@ -18,6 +18,7 @@ from events.database import Database
 from events.doorbell import ring_now
 from events.errors import HeadraceError
 from events.rejections import delete_old
+from events.sweep import sweep
 from events.types import QUEUES
 from events.work import next_due
 
@@ -93,6 +94,7 @@ class Relay:
 
     async def sweep(self) -> int:
         """Deletes refused requests that are old enough; answers how many."""
+        await sweep(self._database)
         deleted = await delete_old(self._database, self._rejected_retention)
         if deleted:
             _log.info("relay.rejected_deleted", count=deleted)
