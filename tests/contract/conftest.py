@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -35,3 +36,9 @@ async def everyone(open_as: Open, database_url: str) -> AsyncIterator[World]:
     """Everybody who works on runs, on one fresh database."""
     async with world(open_as, database_url) as all_:
         yield all_
+
+
+@pytest.fixture(scope="session")
+def model_examples() -> int:
+    """How many stories the model is told; `HEADRACE_TEST_EXAMPLES` says more."""
+    return int(os.environ.pop("HEADRACE_TEST_EXAMPLES", "25"))
