@@ -18,12 +18,11 @@ from typing import Any, get_type_hints
 import msgspec
 
 from events.errors import ConfigError
-from events.redaction import masked
+from events.settings_faults import faults_of
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB)", re.IGNORECASE)
-_PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _SIZE_UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -82,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a worker may be silent before its work is given to another, in seconds. Renewed every third of it."""
     concurrency: int = 256
     """How many runs one worker process holds at once."""
+    loop_stall: float = 10.0
+    """How long a node may block a worker's event loop, in seconds, before the process is replaced; 0: for ever. At most
+    half of `lease`, or 2 s if that is more."""
     max_recoveries: int = 5
     """How often work may die with its worker, without any progress between, before it is parked for a person."""
     drain_grace: float = 10.0
@@ -108,27 +110,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {role: password for role, password in passwords.items() if password}
 
 
-_DURATIONS = {"lease", "drain_grace", "relay_poll", "body_timeout", "header_timeout", "rejected_retention"}
+_DURATIONS = {
+    "lease",
+    "loop_stall",
+    "drain_grace",
+    "relay_poll",
+    "body_timeout",
+    "header_timeout",
+    "rejected_retention",
+}
 _SIZES = {"body_limit", "body_memory", "header_limit", "spool_limit", "rejected_bytes_per_hour"}
 _RESERVED = {"config"}  # names the file itself
-_POSITIVE = (
-    "body_limit",
-    "body_memory",
-    "body_timeout",
-    "header_limit",
-    "header_timeout",
-    "connections",
-    "spool_limit",
-    "rejected_retention",
-    "append_queue",
-    "lease",
-    "concurrency",
-    "max_recoveries",
-    "relay_poll",
-    "node_processes",
-    "partition_weeks",
-)
-_CHOICES = {"log_format": ("auto", "json", "console"), "log_level": ("debug", "info", "warning", "error")}
 
 
 def parse_duration(text: str | float) -> float:
@@ -185,7 +177,7 @@ def load_settings(environ: Mapping[str, str], directory: Path | None = None, **o
         except (ValueError, msgspec.ValidationError) as error:
             faults.append(f"{name}: {error}")
     settings = Settings(**clean)
-    faults += _check(settings)
+    faults += faults_of(settings)
     if faults:
         raise ConfigError("settings", faults)
     return settings
@@ -232,21 +224,3 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if kind == list[str] and isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return msgspec.convert(value, kind, strict=False)
-
-
-def _check(settings: Settings) -> list[str]:
-    faults = [
-        f"{name}: expected more than 0, got {getattr(settings, name)}"
-        for name in _POSITIVE
-        if getattr(settings, name) <= 0
-    ]
-    for name, choices in _CHOICES.items():
-        if getattr(settings, name) not in choices:
-            faults.append(f"{name}: expected one of {', '.join(choices)}, got {getattr(settings, name)!r}")
-    if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
-        faults.append("database_url: expected postgresql://user:password@host:port/database, got another scheme")
-    if settings.public_url and not _PUBLIC_URL.fullmatch(settings.public_url):
-        faults.append(
-            f"public_url: expected https://hooks.example.com or the like, got {masked(settings.public_url)!r}"
-        )
-    return faults

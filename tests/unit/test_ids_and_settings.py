@@ -89,6 +89,9 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         "HEADRACE_LEASE": "soon",
         "HEADRACE_CONCURRENCY": "0",
         "HEADRACE_LOG_LEVEL": "loud",
+        "HEADRACE_TRUSTED_PROXIES": "10.0.0.7/8, proxy",
+        "HEADRACE_EGRESS_ALLOW": "10.1.0.1/16",
+        "HEADRACE_BODY_MEMORY": "49MB",
         "HEADRACE_SECRET_KEY_FILE": str(tmp_path / "absent"),
     }
     with pytest.raises(ConfigError) as caught:
@@ -99,10 +102,13 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         "lease: expected a duration",
         "concurrency: expected more than 0",
         "log_level: expected one of",
+        "trusted_proxies: expected a network such as 10.0.0.0/8, got 'proxy'",
+        "egress_allow: expected a network such as 10.1.0.0/16, got '10.1.0.1/16'",
+        "body_memory: expected at least twice body_limit (52428800 bytes), got 51380224",
         "SECRET_KEY_FILE: expected a readable file",
     ):
         assert part in text
-    assert len(caught.value.faults) == 5
+    assert len(caught.value.faults) == 8
 
 
 def test_later_sources_win_and_files_hold_secrets(tmp_path: Path) -> None:
