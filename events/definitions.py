@@ -204,7 +204,7 @@ class Applying:
     async def workflow(
         self, name: str, hash: bytes, document: dict[str, Any], expressions: Sequence[WaitExpression] = ()
     ) -> None:
-        """Stores a workflow's version, the current one from now on. `expressions`: by what its waits find deliveries."""
+        """Stores a workflow's version, which is current from now on. `expressions`: by what waits find deliveries."""
         for row in expressions:
             found = insert(tables.wait_expression).values(msgspec.structs.asdict(row))
             await self._connection.execute(found.on_conflict_do_nothing())

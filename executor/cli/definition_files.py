@@ -21,9 +21,12 @@ from typing import Any
 import msgspec
 
 from events.errors import ConfigError
+from events.waits import WaitExpression
+from executor.engine.workflows import wait_expressions
 from executor.nodes.webhook_deliver import sign
-from executor.workflow.graph import NodeSpec, content_hash, load_yaml, parse_workflow
+from executor.workflow.graph import Graph, NodeSpec, compile_workflow, content_hash, load_yaml, parse_workflow
 from executor.workflow.outcomes import NodeError
+from ingest.parsing import OWN_SOURCES
 from ingest.parsing_secrets import parse_secret
 from ingest.providers import PRESETS
 from ingest.reading import Section
@@ -50,13 +53,16 @@ class NamedEndpoint(msgspec.Struct, frozen=True):
 
 
 class NamedWorkflow(msgspec.Struct, frozen=True):
-    """A workflow that parsed: its document, its content hash, and the sources that its triggers name."""
+    """A workflow that parsed: its document, its content hash, the sources that its triggers and waits name, and what
+    its waits find deliveries by.
+    """
 
     name: str
     hash: bytes
     document: dict[str, Any]
     sources: tuple[str, ...]
     where: str
+    waits: tuple[WaitExpression, ...] = ()
 
 
 class Definitions(msgspec.Struct):
@@ -126,7 +132,7 @@ def read_definitions(files: Sequence[Path], environ: Mapping[str, str], specs: M
 
 def unknown_sources(read: Definitions, known: Set[str]) -> list[str]:
     """A fault for each trigger whose source is neither among these definitions nor `known`."""
-    there = known | {source.definition.source for source in read.sources}
+    there = known | {source.definition.source for source in read.sources} | set(OWN_SOURCES)
     return [
         f"{workflow.where}: on[].source: expected a source that exists or is applied here, got {source!r}"
         for workflow in read.workflows
@@ -161,14 +167,26 @@ def _read(
             return "endpoint", endpoint.name
         case {"workflow": _}:
             workflow = parse_workflow(document, specs)
-            sources = tuple(dict.fromkeys(trigger.source for trigger in workflow.on))
-            read.workflows.append(NamedWorkflow(workflow.name, content_hash(document), document, sources, where))
+            hash = content_hash(document)
+            waits = wait_rows(compile_workflow(workflow, hash))
+            named = (*(trigger.source for trigger in workflow.on), *(wait.source for wait in waits))
+            sources = tuple(dict.fromkeys(named))
+            read.workflows.append(NamedWorkflow(workflow.name, hash, document, sources, where, waits))
             return "workflow", workflow.name
         case _:
             got = (
                 "{" + ", ".join(map(str, document)) + "}" if isinstance(document, Mapping) else type(document).__name__
             )
             raise ConfigError(where, [f"document: expected source:, endpoint: or workflow:, got {got}"])
+
+
+def wait_rows(graph: Graph) -> tuple[WaitExpression, ...]:
+    """What the waits of a workflow find deliveries by, as it is stored."""
+    return tuple(
+        WaitExpression(source, hash, expression.source)
+        for source, expressions in wait_expressions([graph]).items()
+        for hash, expression in expressions
+    )
 
 
 def parse_endpoint(document: Mapping[str, Any], environ: Mapping[str, str]) -> NamedEndpoint:

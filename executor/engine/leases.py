@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -17,6 +18,14 @@ from events.errors import HeadraceError
 from events.work import WorkList
 
 _log = structlog.get_logger(__name__)
+
+
+class Holding(NamedTuple):
+    """A work item of this process, its token, and the task that works on it."""
+
+    id: UUID
+    token: int
+    task: asyncio.Task[None]
 
 
 class Leases:
@@ -34,6 +43,14 @@ class Leases:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def holdings(self) -> list[Holding]:
+        """What is held now. May be asked from another thread."""
+        return [Holding(id, token, task) for id, (token, task) in list(self._held.items())]
+
+    def orphans(self) -> list[tuple[UUID, int]]:
+        """What waits to be given back, with its tokens. May be asked from another thread."""
+        return list(self._orphans.items())
 
     def hold(self, id: UUID, token: int, task: asyncio.Task[None]) -> None:
         """From now on this item is renewed, and `task` is cancelled if it is lost."""

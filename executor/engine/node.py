@@ -7,13 +7,14 @@ its objects afterwards changes nothing.
 
 A node that swallows cancellation cannot hold the engine: it runs in a task of its own, is cancelled at its
 timeout, has `GRACE` seconds to clean up, and is then left behind with a warning, while the engine goes on
-with `Failed("timeout")`. A coroutine that computes without awaiting stops the whole loop; such work belongs
-into a plain `def` node.
+with `Failed("timeout")`; what it returns later goes nowhere. A coroutine that blocks or computes without awaiting
+stops the whole loop: the watchdog finds it by `EXECUTING`, and such work belongs into a plain `def` node.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
@@ -34,6 +35,8 @@ LARGE = 64 << 10
 """Bytes of JSON above which an output stays in its event, and out of the run's state and snapshots."""
 MESSAGE_LIMIT = 2_000
 """Characters of a failure's message that are kept."""
+EXECUTING: ContextVar[tuple[str, NodeContext] | None] = ContextVar("headrace_executing", default=None)
+"""In the tasks of a node, also in those that it starts: its type's name and its attempt."""
 
 
 async def execute(  # noqa: PLR0917 - one attempt, in one hot place
@@ -93,6 +96,7 @@ async def _result(task: asyncio.Task[Outcome], kind: NodeType, context: NodeCont
 
 
 async def _call(kind: NodeType, context: NodeContext, values: msgspec.Struct) -> Outcome:
+    EXECUTING.set((kind.uses, context))  # this task's own context: there is nothing to take back
     arguments = msgspec.structs.asdict(values)
     try:
         if kind.takes_context:

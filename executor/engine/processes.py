@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from executor.workflow.outcomes import Failed, Outcome
 
 _START_TIMEOUT = 60.0
 _REAP_TIMEOUT = 5.0
+_REAP_LOOK = 0.01
 _BOOT = (
     "import sys; parent = int(sys.argv[1]); sys.path[:] = sys.argv[2:]; "
     "from executor.engine.child import serve; serve(parent)"
@@ -132,6 +134,18 @@ class KillablePool:
         for child in list(self._children):
             self._bury(child)
         await asyncio.gather(*self._reaping)
+
+    def kill_now(self) -> None:
+        """Kill all processes from another thread, because the loop is stuck, and collect what is left of them."""
+        pids = [child.process.pid for child in list(self._children) if child.process.returncode is None]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _REAP_TIMEOUT
+        for pid in pids:
+            with contextlib.suppress(ChildProcessError):  # the loop was quicker
+                while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
+                    time.sleep(_REAP_LOOK)
 
     async def _free_child(self) -> _Child:
         while self._idle:
