@@ -58,8 +58,11 @@ async def expressions(database: Database) -> list[WaitExpression]:
     ]
 
 
-async def note(database: Database, deliveries: Sequence[NewArrivals]) -> None:
-    """Writes down what deliveries are found by, and commits. Before their routing; doing it again changes nothing."""
+async def note(database: Database, deliveries: Sequence[NewArrivals]) -> list[None]:
+    """Writes down what deliveries are found by, and commits. Before their routing; doing it again changes nothing.
+
+    One answer per delivery, so that a journal can write many in one commit.
+    """
     rows = [(one, arrival) for one in deliveries for arrival in one.arrivals]
     if rows:
         await database.fetch(
@@ -70,6 +73,7 @@ async def note(database: Database, deliveries: Sequence[NewArrivals]) -> None:
             [one.delivery_id for one, _ in rows],
             [one.type for one, _ in rows],
         )
+    return [None] * len(deliveries)
 
 
 async def arrivals(database: Database, source: str, expression: bytes, key: bytes, since: float) -> list[UUID]:
