@@ -67,6 +67,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     delivery_id: UUID | None
     replay_of: UUID | None
+    parent: UUID | None = None
     started_at: float
     ended_at: float | None
     error: str | None
@@ -150,6 +151,7 @@ def _run(row: Any) -> RunSummary:
         version=row.version,
         delivery_id=row.delivery_id,
         replay_of=row.replay_of,
+        parent=row.parent,
         started_at=row.started_at.timestamp(),
         ended_at=row.ended_at.timestamp() if row.ended_at else None,
         error=row.error,

@@ -24,7 +24,8 @@ import msgspec
 from events.database import Database
 from events.definitions import Applying
 from events.secretbox import SecretBox
-from executor.workflow.graph import content_hash
+from executor.cli.definition_files import wait_rows
+from executor.workflow.graph import compile_workflow, content_hash, parse_workflow
 from ingest.parsing import parse_source
 from ingest.signing import sign
 
@@ -109,7 +110,9 @@ class System:
                 same_secrets=False,
             )
             for workflow in workflows:
-                await applying.workflow(workflow["workflow"], content_hash(workflow), workflow)
+                hash = content_hash(workflow)
+                waits = wait_rows(compile_workflow(parse_workflow(workflow), hash))
+                await applying.workflow(workflow["workflow"], hash, workflow, waits)
 
     async def post(
         self,
@@ -210,10 +213,11 @@ class Process:
         await until(self._dead, f"{self.log.name} ends")
         assert self._child.returncode == 0, self.log.read_text()
 
-    async def fails(self) -> None:
-        """Waits until it has ended by itself, with another status than 0."""
+    async def fails(self) -> int:
+        """Waits until it has ended by itself, with another status than 0, which is answered."""
         await until(self._dead, f"{self.log.name} fails")
         assert self._child.returncode > 0, self.log.read_text()
+        return int(self._child.returncode)
 
     async def finishes(self) -> None:
         """SIGTERM, which it follows with status 0."""
