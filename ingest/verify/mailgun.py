@@ -1,8 +1,9 @@
 """Mailgun: the JSON body carries `signature{timestamp, token, signature}`, an HMAC over timestamp and token alone.
 
 Promises: since nothing signs the rest of the body, a token passes once: it is the verdict's `nonce`, and whatever comes
-with the same token later is a duplicate, however it was altered. Someone who learns a token before its delivery has
-come in can still send another body with it: HTTPS alone keeps that from happening.
+with the same token later is a duplicate, however it was altered. The signature stands in the body, so a stranger's body
+is read too: only one of at most `MOST_BYTES`, of which nothing but the signature is kept. Someone who learns a token
+before its delivery has come in can still send another body with it: HTTPS alone keeps that from happening.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ have watched it say that it does not); the rest is for its queues and our clocks
 """
 MOST_TOKEN = 256
 """Characters of a token; Mailgun's have 50."""
+MOST_BYTES = 4 << 20
+"""Of a body. An event has a few kilobytes, with the headers of a message some dozens."""
 
 
 class _Signature(msgspec.Struct):
@@ -64,6 +67,8 @@ class Mailgun(Description, frozen=True, tag_field="scheme", tag="mailgun"):
         tolerance = self.tolerance
 
         def verify(incoming: Incoming, now: float) -> Verification:
+            if len(incoming.body) > MOST_BYTES:
+                return Refused(f"the body has {len(incoming.body)} bytes; at most {MOST_BYTES} are accepted")
             try:
                 signed = _decode(incoming.body).signature
                 stamp, token = str(signed.timestamp).encode(), signed.token.encode()

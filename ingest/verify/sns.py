@@ -30,6 +30,8 @@ from ingest.verify.pinned import public_key_at, signature_of, signed_by
 
 MOST_TOPICS = 64
 """Of one source."""
+MOST_BYTES = 4 << 20
+"""Of a body. A message has at most 256 KiB, each byte of which takes at most six as JSON."""
 
 _HOST = r"https://sns\.(?P<region>[a-z0-9-]{3,32})\.amazonaws\.com(?P<china>\.cn)?"
 CERTIFICATE_URL = re.compile(_HOST + r"/[A-Za-z0-9_-]{1,120}\.pem")
@@ -126,6 +128,8 @@ def _read(incoming: Incoming, topics: Set[str]) -> Message | Refused:
     """The message, if its topic and its certificate's address are what they should be."""
     if incoming.headers.get(b"x-amz-sns-rawdelivery", b"").lower() == b"true":
         return Refused("raw message delivery carries no signature; switch it off in the subscription")
+    if len(incoming.body) > MOST_BYTES:
+        return Refused(f"the body has {len(incoming.body)} bytes; at most {MOST_BYTES} are accepted")
     try:
         message = decode(incoming.body)
     except FAULTS:

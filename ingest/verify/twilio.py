@@ -1,7 +1,8 @@
 """Twilio: HMAC over the public URL and the sorted form parameters, or over a URL that holds the body's hash.
 
 Promises: every byte that a workflow will read is covered. A form's parameters are signed by name and value; any other
-body passes only if its SHA-256 stands in the query, which the signature covers as a part of the URL. Nothing separates
+body passes only if its SHA-256 stands in the query, which the signature covers as a part of the URL. What a stranger
+makes us do is linear in the query and in a form of at most `MOST_BYTES`. Nothing separates
 the signed names and values, so whoever has recorded a request can move the border between a name and its value:
 that is Twilio's construction, and the reason to keep the URL to HTTPS.
 """
@@ -12,8 +13,8 @@ import base64
 import hmac
 import re
 from hashlib import sha256
-from urllib.parse import parse_qsl
 
+from events.content_forms import MOST_FIELDS, pairs, unquoted
 from ingest.verify.base import (
     Description,
     Incoming,
@@ -26,8 +27,10 @@ from ingest.verify.base import (
     refuse_all,
 )
 
-MOST_PARAMETERS = 1000
+MOST_PARAMETERS = MOST_FIELDS
 """Of a form or a query. Twilio sends some dozens; more are refused before they are taken apart."""
+MOST_BYTES = 1 << 20
+"""Of a form, which is taken apart before anyone knows who sent it. Twilio's have a few kilobytes."""
 
 _SIGNATURE, _SETTINGS = b"x-twilio-signature", b"x-twilio-webhooks-signature-settings"
 _FORM = b"application/x-www-form-urlencoded"
@@ -122,23 +125,19 @@ def _parameters(incoming: Incoming) -> bytes | Refused:
     media_type = incoming.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != _FORM:
         return Refused("the body is neither a form nor hashed in the URL, so nothing signs it")
-    pairs = _pairs(incoming.body)
-    return pairs if isinstance(pairs, Refused) else b"".join([name + value for name, value in sorted(set(pairs))])
+    return _form(incoming.body)
+
+
+def _form(body: bytes) -> bytes | Refused:
+    if len(body) > MOST_BYTES:
+        return Refused(f"the form has {len(body)} bytes; at most {MOST_BYTES} are accepted")
+    found = _pairs(body)
+    return found if isinstance(found, Refused) else b"".join([name + value for name, value in sorted(set(found))])
 
 
 def _pairs(text: bytes) -> list[tuple[bytes, bytes]] | Refused:
     """Names and values, decoded, equal pairs not yet dropped. Sorted as bytes they are sorted as code points."""
-    try:
-        found = parse_qsl(
-            text.decode("ascii"),
-            keep_blank_values=True,
-            errors="surrogateescape",
-            max_num_fields=MOST_PARAMETERS,
-        )
-    except ValueError:
+    found = pairs(text) if text.isascii() else None
+    if found is None:
         return Refused("the parameters cannot be read")
-    return [(_bytes(name), _bytes(value)) for name, value in found]
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return [(unquoted(name), unquoted(value)) for name, value in found]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.splitting import MOST_ITEMS
-from ingest.verify.adyen import Adyen
+from ingest.verify import adyen
+from ingest.verify.adyen import MOST_BYTES, MOST_ITEMS, Adyen
 from ingest.verify.base import Refused, Site, Verified
 from tests.unit.ingest import vendors
 from tests.unit.ingest.requests import NOW, request
@@ -113,6 +113,28 @@ def test_no_item_and_too_many_items_are_refused() -> None:
     assert verdict() == Refused(f"the body holds 0 items; 1 to {MOST_ITEMS} are accepted")
     many = [signed(ITEM)] * (MOST_ITEMS + 1)
     assert verdict(*many) == Refused(f"the body holds {MOST_ITEMS + 1} items; 1 to {MOST_ITEMS} are accepted")
+
+
+def test_too_many_items_are_counted_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adyen, "_decode", lambda body: pytest.fail("the body was decoded"))
+    many = body(*[signed(ITEM)] * (MOST_ITEMS + 1))
+    assert verify(request(many), NOW) == Refused(
+        f"the body holds {MOST_ITEMS + 1} items; 1 to {MOST_ITEMS} are accepted"
+    )
+    long = body(signed(ITEM)).ljust(MOST_BYTES + 1)
+    assert verify(request(long), NOW) == Refused(f"the body has {len(long)} bytes; at most {MOST_BYTES} are accepted")
+
+
+def test_items_that_hide_from_the_count_are_refused_all_the_same() -> None:
+    many = body(*[signed(ITEM)] * (MOST_ITEMS + 1)).replace(b"hmacSig", b"hmac\\u0053ig")
+    assert len(many) <= MOST_BYTES
+    assert verify(request(many), NOW) == Refused(
+        f"the body holds {MOST_ITEMS + 1} items; 1 to {MOST_ITEMS} are accepted"
+    )
+
+
+def test_the_longest_body_passes() -> None:
+    assert verify(request(body(signed(ITEM)).ljust(MOST_BYTES)), NOW) == Verified(1)
 
 
 def test_a_key_is_hexadecimal() -> None:

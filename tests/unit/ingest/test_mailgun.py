@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.verify.base import Refused, Site, Verified
-from ingest.verify.mailgun import MOST_TOKEN, RETRIES, Mailgun
+from ingest.verify.mailgun import MOST_BYTES, MOST_TOKEN, RETRIES, Mailgun
 from tests.unit.ingest.requests import NOW, request
 
 KEY = "key-3ax6xnjp29jd6fds4gc373sgvjxteol0"
@@ -130,6 +130,13 @@ def test_a_body_without_a_signature_is_refused(body: bytes) -> None:
 @given(st.text(max_size=60), st.text(max_size=70))
 def test_no_token_passes_with_a_signature_that_is_not_its_own(token: str, signature: str) -> None:
     assert isinstance(verdict(block() | {"token": token, "signature": signature}), Refused)
+
+
+def test_the_longest_body_passes_and_a_longer_one_is_not_read() -> None:
+    body = json.dumps({"signature": block()}).encode()
+    assert isinstance(verify(request(body.ljust(MOST_BYTES)), NOW), Verified)
+    expected = Refused(f"the body has {MOST_BYTES + 1} bytes; at most {MOST_BYTES} are accepted")
+    assert verify(request(body.ljust(MOST_BYTES + 1)), NOW) == expected
 
 
 def test_another_key_and_no_key_are_refused() -> None:

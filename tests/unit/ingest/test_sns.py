@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.verify.base import NO_SECRET, Refused, Site, Verified, Verifier, Wanted
-from ingest.verify.sns import Sns
+from ingest.verify.sns import MOST_BYTES, Sns
 from tests.unit.ingest.authority import certificate, rsa_key
 from tests.unit.ingest.requests import NOW, request
 
@@ -136,6 +136,14 @@ def test_a_certificate_that_is_not_known_is_wanted_from_the_topics_region_alone(
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b"hello", b"\xff", b"[" * 100_000])
 def test_what_is_no_message_is_refused(body: bytes) -> None:
     assert verifier()(request(body), NOW) == Refused("the body is not an SNS message")
+
+
+def test_the_longest_body_passes_and_a_longer_one_is_not_read() -> None:
+    body = json.dumps(signed(NOTIFICATION | {"Message": "\x01" * (256 << 10)})).encode()
+    assert len(body) > 1 << 20
+    assert verifier()(request(body.ljust(MOST_BYTES)), NOW) == Verified(NO_SECRET)
+    expected = Refused(f"the body has {MOST_BYTES + 1} bytes; at most {MOST_BYTES} are accepted")
+    assert verifier()(request(body.ljust(MOST_BYTES + 1)), NOW) == expected
 
 
 def test_raw_delivery_is_refused_with_what_to_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.verify.base import Refused, Site, Verified
-from ingest.verify.twilio import MOST_PARAMETERS, Twilio
+from ingest.verify.twilio import MOST_BYTES, MOST_PARAMETERS, Twilio
 from tests.unit.ingest import vendors
 from tests.unit.ingest.forgeries import assert_all_refused, forgeries
 from tests.unit.ingest.requests import NOW, request
@@ -153,6 +154,31 @@ def test_a_form_of_too_many_parameters_or_of_none_that_can_be_read_is_refused() 
     assert verify(request(many.encode(), FORM, signed("x")), NOW) == expected
     assert verify(request("a=ß".encode(), FORM, signed("x")), NOW) == expected
     assert verify(request(b"", signed("x"), query=many.encode()), NOW) == expected
+
+
+def test_a_stranger_s_form_costs_little_however_it_is_written() -> None:
+    for text in (b"%", b"%41", b"&", b"a=%&"):
+        body = (b"a=" + text * MOST_BYTES)[:MOST_BYTES]
+        tracemalloc.start()
+        verdict = verify(request(body, FORM, signed("x")), NOW)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert isinstance(verdict, Refused)
+        assert peak < 24 * MOST_BYTES, text
+        more = verify(request(body + b"&", FORM, signed("x")), NOW)
+        assert more == Refused(f"the form has {MOST_BYTES + 1} bytes; at most {MOST_BYTES} are accepted")
+
+
+def test_a_body_that_is_hashed_in_the_url_may_be_longer_than_a_form() -> None:
+    body = b" " * (MOST_BYTES + 1)
+    query = "bodySHA256=" + sha256(body).hexdigest()
+    incoming = request(body, FORM, signed(sdk_signature(f"{URL}?{query}", {})), query=query.encode())
+    assert verify(incoming, NOW) == Verified(1)
+
+
+def test_what_is_no_escape_is_signed_as_it_stands() -> None:
+    incoming = request(b"a=%zz%4&b=%&%e2%98%b8=+", FORM, signed(sdk_signature(URL, {"a": "%zz%4", "b": "%", "☸": " "})))
+    assert verify(incoming, NOW) == Verified(1)
 
 
 @pytest.mark.parametrize("url", ["", "hooks.example.com/in/x", "https://", "https://h:x/in/x", "https://h/in?x=1"])

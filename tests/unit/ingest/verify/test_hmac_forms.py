@@ -7,6 +7,7 @@ import hmac as reference
 
 import pytest
 
+from ingest.verify.base import MOST_SIGNATURES
 from ingest.verify.schemes import Hmac, Incoming, Pairs, Refused, Site, Timestamp, Verified
 from tests.unit.ingest.requests import NOW, compile_scheme, request
 
@@ -55,6 +56,13 @@ def test_a_path_has_no_slash_at_its_end_that_could_be_the_body_s() -> None:
     signature = {b"x-s": by(b"k", b"/in/a//b").encode()}
     assert verify(Incoming("POST", "/in/a", b"", signature, b"/b"), NOW) == Verified(0)
     assert isinstance(verify(Incoming("POST", "/in/a/", b"", signature, b"b"), NOW), Refused)
+
+
+def test_one_good_signature_among_the_pairs_passes_up_to_a_limit() -> None:
+    verify = compile_scheme(Hmac(header="X-S", pairs=Pairs()), [b"k"])
+    for others, passes in ((MOST_SIGNATURES - 1, True), (MOST_SIGNATURES + 1, False), (1000, False)):
+        value = ",".join([*["v1=00"] * others, f"v1={by(b'k', BODY)}"])
+        assert isinstance(verify(request(BODY, ("X-S", value)), NOW), Verified) == passes
 
 
 def test_pairs_may_be_separated_by_semicolons_and_need_no_time() -> None:

@@ -15,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from ingest.providers import PRESETS
 from ingest.signing import sign
 from ingest.verify.schemes import Refused, Verified
+from ingest.verify.standard import MOST_PUBLIC_SIGNATURES
 from tests.unit.ingest.requests import NOW, WHSEC, compile_scheme, request
 
 SCHEME = PRESETS["standard"].scheme
@@ -107,6 +108,11 @@ def test_ed25519_signatures_pass_with_the_public_key() -> None:
     ):
         verdict = verify(request(body.encode(), *signed_by("webhook", signature)), NOW)
         assert verdict == Refused("no signature matches")
+    other = f"v1a,{base64.b64encode(bytes(64)).decode()}"
+    for others, passes in ((MOST_PUBLIC_SIGNATURES - 1, True), (MOST_PUBLIC_SIGNATURES, False)):
+        signatures = " ".join([*["v1,AAAA"] * 8, *[other] * others, good])
+        verdict = verify(request(BODY.encode(), *signed_by("webhook", signatures)), NOW)
+        assert isinstance(verdict, Verified) == passes
 
 
 def test_an_id_with_a_full_stop_is_refused_because_it_could_swallow_the_time() -> None:
