@@ -160,7 +160,12 @@ def test_nodes_that_can_never_run_are_told() -> None:
     assert told(a={}, f=catcher, c={"needs": ["a", "f"]}, d={"needs": ["c"]}) == [expected]
     assert told(a={}, f=catcher, b={"needs": ["a"]}, c={"needs": ["b", "f"]}) == [expected]
     assert told(a={}, f=catcher, c={"needs": {"any": ["a", "f"], "at_least": 2}}) == [expected]
-    fine = {"a": {}, "f": catcher, "c": {"needs": {"any": ["a", "f"]}}, "d": {"needs": ["a", "f"], "when": "always"}}
+    fine: dict[str, dict[str, Any]] = {
+        "a": {},
+        "f": catcher,
+        "c": {"needs": {"any": ["a", "f"]}},
+        "d": {"needs": ["a", "f"], "when": "always"},
+    }
     parse_workflow({"workflow": "w", "nodes": {name: {"uses": "x", **node} for name, node in fine.items()}})
 
 
