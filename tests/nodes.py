@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import time
 from pathlib import Path
 
 from executor import NodeContext, NodeError, node
@@ -54,3 +56,23 @@ def spin(seconds: float) -> None:
     """Computes for ever, in a process that can be killed."""
     while True:
         seconds += 1
+
+
+@node("test.block", timeout=900)
+async def block(context: NodeContext, path: str, file: str, seconds: float) -> None:
+    """Waits until a file exists, and then blocks the event loop; for 0 seconds: only waits."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    while not Path(file).exists():
+        await asyncio.sleep(0.02)
+    await asyncio.create_task(_sleep(seconds))  # in a task of the node's own making
+
+
+async def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@node("test.backtrack", timeout=900)
+async def backtrack(context: NodeContext, path: str) -> bool:
+    """Holds the interpreter's lock for ever."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    return re.match(r"(a+)+$", "a" * 64 + "b") is not None

@@ -1,7 +1,7 @@
 """`headrace ingest`, `worker`, `relay`, `migrate`: each process's entry, where its settings are read, once.
 
 Every process ends cleanly, with status 0, on SIGTERM and SIGINT; a worker drains, and a second signal ends it
-at once.
+at once. A worker whose event loop is stuck begins again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import rich_click as click
 import structlog
@@ -124,8 +125,8 @@ def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
     from executor.worker.app import WorkerProcess  # noqa: PLC0415 - see `ingest`
 
     settings, telemetry = begin("headrace-worker", concurrency=concurrency)
-    process = WorkerProcess(settings, queues, telemetry)
     asked = threading.Event()
+    process = WorkerProcess(settings, queues, telemetry, on_stuck=asked.set)
 
     def end(number: int, _frame: FrameType | None) -> None:
         if asked.is_set():
@@ -137,7 +138,17 @@ def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
     with contextlib.closing(telemetry):
         process.start()
         asked.wait()
-        process.stop()
+        if not process.stuck:
+            process.stop()
+    if process.stuck:
+        _begin_again()
+
+
+def _begin_again() -> NoReturn:
+    """Replaces this process by a new one of the same command line, under the same pid (`executor.worker.watchdog`)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 @click.command()

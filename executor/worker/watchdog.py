@@ -133,6 +133,7 @@ class Watchdog:
         stall: seconds of silence after which the loop is given up; infinite: never.
         hand_over: gives the work back; may take `PATIENCE` seconds.
         replace: has the process replaced; called in another thread than the main one.
+        clock: seconds that never go back.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Watchdog:
         stall: float,
         hand_over: Callable[[Culprit | None, float], None],
         replace: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._watched = thread
@@ -151,6 +153,9 @@ class Watchdog:
         self._stall = stall
         self._hand_over = hand_over
         self._replace = replace
+        self._clock = clock
+        self._last = clock()
+        self._pulse = Pulse(stall)
         self._answered = True
         self._stopping = threading.Event()
         self._seen: Counter[Culprit | None] = Counter()
@@ -169,22 +174,19 @@ class Watchdog:
         self._thread.join(timeout=PATIENCE)
 
     def _watch(self) -> None:
-        pulse = Pulse(self._stall)
-        last = time.monotonic()
         try:
             while not self._stopping.wait(EVERY):
-                now = time.monotonic()
-                verdict = pulse.look(now - last, answered=self._answered)
-                last = now
                 self._put_off(self._stall)
-                if self._judge(verdict):
+                if self.look():
                     return
         finally:
             self._put_off(0.0)
 
-    def _judge(self, verdict: Turns | Silent | Stalled) -> bool:
-        """Acts on a look; whether it was the last."""
-        match verdict:
+    def look(self) -> bool:
+        """One look, and what it leads to; whether it was the last."""
+        now = self._clock()
+        elapsed, self._last = now - self._last, now
+        match self._pulse.look(elapsed, answered=self._answered):
             case Turns(after):
                 if after >= BLOCKED:
                     self._warn(after)
@@ -199,8 +201,8 @@ class Watchdog:
             case Stalled(seconds):
                 self._give_up(seconds)
                 return True
-            case _:
-                assert_never(verdict)
+            case impossible:
+                assert_never(impossible)
         return False
 
     def _answer(self) -> None:
@@ -209,9 +211,8 @@ class Watchdog:
     def _warn(self, seconds: float) -> None:
         blamed = self._blamed()
         uses = blamed.uses if blamed is not None else None
-        now = time.monotonic()
-        if now - self._warned.get(uses, -math.inf) >= AGAIN:
-            self._warned[uses] = now
+        if self._clock() - self._warned.get(uses, -math.inf) >= AGAIN:
+            self._warned[uses] = self._clock()
             _log.warning("loop.blocked", seconds=round(seconds, 2), **_about(blamed))
 
     def _give_up(self, seconds: float) -> None:
@@ -222,8 +223,8 @@ class Watchdog:
         handing.start()
         handing.join(PATIENCE)
         self._replace()
-        self._stopping.wait(PATIENCE)
-        os._exit(STALLED)
+        if not self._stopping.wait(PATIENCE):
+            os._exit(STALLED)
 
     def _blamed(self) -> Culprit | None:
         """Who was seen most often in this silence."""
