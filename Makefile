@@ -13,7 +13,7 @@ BIN = .venv/bin
 READY = .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test fuzz demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs lint format types lock clean
+.PHONY: help install check test fuzz faults demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ test: $(READY) ## the tests, against real services (embedded ones unless told ot
 
 fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS (300)
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
+
+faults: $(READY) ## everything is killed, frozen and cut off for five minutes; then the log is checked
+	$(BIN)/python -m tests.faultrun
 
 demo: $(READY) ## a webhook comes in, a worker is killed, the work is done: in about a minute, then all is gone
 	$(BIN)/headrace demo

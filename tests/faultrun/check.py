@@ -127,11 +127,14 @@ class _Judge:
         self.doubled += [f"{stream}: version {number} twice" for number, count in counts.items() if count > 1]
 
     def _deliveries(self) -> None:
-        """Every acknowledged event is there once, was routed once, and has one run of each workflow."""
+        """Every delivery was routed once; every acknowledged event is there once and has one run of each workflow."""
         found: defaultdict[str, list[UUID]] = defaultdict(list)
         for row in self.log.events:
-            if row.type == "delivery.received" and "key" in row.body:
-                found[row.body["key"]].append(row.stream)
+            if row.type == "delivery.received":
+                routed = sum(one.type == "delivery.routed" for one in self.streams[row.stream])
+                self._once(routed, f"{row.body.get('key')} ({row.stream}) was routed")
+                if "key" in row.body:
+                    found[row.body["key"]].append(row.stream)
         runs = Counter((head.delivery_id, head.workflow) for head in self.log.runs.values() if not head.derived)
         for key, id in self.told.acknowledged.items():
             if not found[key]:
@@ -140,8 +143,6 @@ class _Judge:
         for key, ids in found.items():
             self.doubled += [f"{key} is in the log as {first} and {id}" for first, id in pairwise(ids)]
             for id in ids:
-                routed = sum(row.type == "delivery.routed" for row in self.streams[id])
-                self._once(routed, f"{key} ({id}) was routed")
                 for workflow in self.told.calling:
                     self._once(runs[id, workflow], f"{key} ({id}) has a run of {workflow}")
 
