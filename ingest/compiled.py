@@ -105,7 +105,7 @@ def compile_source(
     try:
         id = preset.id if definition.id is None else definition.id
         type = preset.type if definition.type is None else definition.type
-        identify = compile_identity(id, type, scheme.signed_headers())
+        identify = compile_identity(id, type, scheme.covered())
         split = preset.split if definition.split is None else pointed(definition.split)
     except ValueError:
         return _refusing(definition, "the source's id, type or split is not usable")
@@ -118,7 +118,7 @@ def compile_source(
         definition=definition,
         verify=within_addresses(_verifier(scheme, [one for one, _ in signers], signing, site), definition.addresses),
         identify=identify,
-        identify_whole=compile_identity((), (), scheme.signed_headers()),
+        identify_whole=compile_identity((), (), scheme.covered()),
         split=split,
         handshake=preset.handshake,
         keys=_keys(definition.secrets, secrets, site),
@@ -167,7 +167,7 @@ def _keys(references: Sequence[SecretRef], secrets: list[bytes], site: Site) -> 
 
 def _credentials(scheme: Description, parts: Iterable[Part]) -> Credentials:
     headers, query = scheme.credentials()
-    needed = {*scheme.signed_headers(), *_header_names(parts)}
+    needed = {*scheme.proof_headers(), *_header_names(parts)}
     return Credentials(_lowered(headers), _lowered(query), _lowered(needed))
 
 

@@ -2,10 +2,10 @@
 
 Promises: it never raises, whatever the request holds; every text it returns is printable, of bounded length
 and fit for a PostgreSQL `text`. Two deliveries have the same key only if the sender gave them the same id,
-or, where nothing serves as an id, if body, timestamp and signature are the same; without a body, method and query
-too. Keys are unique within one source, not across sources. Call it after verification: an id that was not
-verified must not keep a real delivery out. Call it with the body as it was before any Content-Encoding, and for an
-item of a batch with the item's body.
+or, where nothing serves as an id, if all that the scheme authenticates is the same (`Description.covered`). Keys are
+unique within one source, not across sources. Call it after verification: an id that was not verified must not keep a
+real delivery out. Call it with the body as it was before any Content-Encoding, and for an item of a batch with the
+item's body.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from events.ids import dedup_key
 from ingest.fields import compile_fields
 from ingest.locator import First, Form, Header, Locator, OtherKey, Part, Pointer, Query
 from ingest.pointers import compile_pointers
-from ingest.verify.base import Incoming
+from ingest.verify.base import Covered, Incoming, body_or_address
 
 __all__ = [
     "MAX_ID",
@@ -55,12 +55,12 @@ Identify = Callable[[Incoming], Identity]
 _Read = Callable[[Mapping[bytes, bytes], Sequence[str | None]], str | None]
 
 
-def compile_identity(id: Locator, type: Locator, hashed: Sequence[str] = ()) -> Identify:
+def compile_identity(id: Locator, type: Locator, covered: Covered = body_or_address) -> Identify:
     """The function that identifies one source's deliveries.
 
     Args:
         id, type: see `Locator`.
-        hashed: headers that are hashed with the body where nothing serves as an id.
+        covered: what is hashed where nothing serves as an id; the scheme's `covered()`.
 
     Raises:
         ValueError: a locator holds something that is not a JSON Pointer.
@@ -73,7 +73,6 @@ def compile_identity(id: Locator, type: Locator, hashed: Sequence[str] = ()) -> 
     look_beside = compile_fields(fields) if fields else None
     id_parts = [_reader(part, places) for part in id]
     type_parts = [_reader(part, places) for part in type]
-    hashed_names = [name.lower().encode() for name in hashed]
 
     def identify(incoming: Incoming) -> Identity:
         headers, found = incoming.headers, look(incoming.body)
@@ -86,13 +85,7 @@ def compile_identity(id: Locator, type: Locator, hashed: Sequence[str] = ()) -> 
         if ids and len(ids) == len(id_parts):
             key = dedup_key(b"id", *[part.encode("utf-8", "surrogatepass") for part in ids])
             return Identity(key, _fit(":".join(ids), MAX_ID), event_type)
-        # The case and padding of a signature can be varied by anyone: that must not make a delivery look new.
-        signed = [headers.get(name, b"").lower().rstrip(b"=") for name in hashed_names]
-        if incoming.body or (incoming.method == "POST" and not incoming.query):
-            return Identity(dedup_key(b"hash", incoming.body, *signed), None, event_type)
-        # Without a body the rest of the request is the message, or all would be duplicates of the first.
-        method = incoming.method.encode("utf-8", "backslashreplace")
-        return Identity(dedup_key(b"bare", method, incoming.query, *signed), None, event_type)
+        return Identity(dedup_key(*covered(incoming)), None, event_type)
 
     return identify
 

@@ -61,6 +61,8 @@ def receipt_of(arrival: Arrival, verified: Verified, **more: object) -> Receipt:
     if bodies is not None:
         return _batch(arrival, verified, bodies, more)
     identity = compiled.identify(arrival.plain)
+    if identity.delivery_id is None and verified.coded:
+        identity = msgspec.structs.replace(identity, key=_whole(arrival, verified).key)
     return Receipt(
         stream_id=uuid7(arrival.now),
         workspace_id=source.workspace_id,
@@ -76,7 +78,7 @@ def receipt_of(arrival: Arrival, verified: Verified, **more: object) -> Receipt:
 def _batch(arrival: Arrival, verified: Verified, bodies: list[bytes], more: dict[str, object]) -> Receipt:
     source, compiled = arrival.source, arrival.source.compiled
     id = uuid7(arrival.now)
-    whole = compiled.identify_whole(arrival.plain)
+    whole = _whole(arrival, verified)
     facts = _facts(arrival, verified) | _JSON | {"batch": id} | more
     items = []
     for index, body in enumerate(bodies):
@@ -108,6 +110,11 @@ def _batch(arrival: Arrival, verified: Verified, bodies: list[bytes], more: dict
         items=tuple(items),
         routed=False,
     )
+
+
+def _whole(arrival: Arrival, verified: Verified) -> Identity:
+    """The hash of what was signed: whoever takes the Content-Encoding off must not make it look new."""
+    return arrival.source.compiled.identify_whole(arrival.incoming if verified.coded else arrival.plain)
 
 
 def greeting_receipt(arrival: Arrival, about: str) -> Receipt:

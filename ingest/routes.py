@@ -37,7 +37,7 @@ from ingest.receipt import Arrival, greeting_receipt, receipt_of, redacted, trac
 from ingest.rejections import Rejections
 from ingest.reply import Reply
 from ingest.room import Crowded
-from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted, headers_of
+from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted, headers_of, of_either
 
 LARGE = 1 << 20
 """Bytes of a body above which it is verified and taken apart in a thread."""
@@ -158,9 +158,9 @@ class Door:
 
     async def _verify(self, arrival: Arrival) -> Verification:
         """Some sign what they send, some what they compressed: either is authentic."""
-        verdict = await self._verify_once(arrival, arrival.incoming)
+        verdict = await self._verify_once(arrival, arrival.plain)
         if isinstance(verdict, Refused) and arrival.plain is not arrival.incoming:
-            return await self._verify_once(arrival, arrival.plain)
+            return of_either(verdict, await self._verify_once(arrival, arrival.incoming))
         return verdict
 
     async def _verify_once(self, arrival: Arrival, incoming: Incoming) -> Verification:

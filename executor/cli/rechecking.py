@@ -25,7 +25,7 @@ from ingest.catalogue import Source
 from ingest.certificates import Certificates
 from ingest.recheck import Reopened, no_delivery, receipt_of, received_at, reopened
 from ingest.sources import SourceDefinition, compile_source
-from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted
+from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted, of_either
 
 
 class Rechecked(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,9 +118,9 @@ class _Rechecking:
         return await self._judged(source, kept, request)
 
     async def _judged(self, source: Source, kept: KeptRejection, request: Reopened) -> Rechecked:
-        verdict = await self._verified(source, request.incoming, received_at(kept))
+        verdict = await self._verified(source, request.plain, received_at(kept))
         if isinstance(verdict, Refused) and request.plain is not request.incoming:
-            verdict = await self._verified(source, request.plain, received_at(kept))
+            verdict = of_either(verdict, await self._verified(source, request.incoming, received_at(kept)))
         match verdict:
             case Refused() as refused:
                 return _still(kept, refused)

@@ -1,12 +1,23 @@
 """Several schemes for one source, any of which passes: senders that changed how they sign, or that let people choose.
 
 Promises: all schemes share the source's secrets, each taking those that it can use. No scheme lends another anything: a
-request passes if one of them alone lets it pass.
+request passes if one of them alone lets it pass. Which one it was is not known when deliveries are told apart, so at
+most one of them may cover more than the body: what another reads could be added to its requests.
 """
 
 from __future__ import annotations
 
-from ingest.verify.base import Description, Incoming, Refused, Site, Verification, Verifier, Wanted
+from ingest.verify.base import (
+    Covered,
+    Description,
+    Incoming,
+    Refused,
+    Site,
+    Verification,
+    Verifier,
+    Wanted,
+    body_or_address,
+)
 
 
 class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
@@ -46,8 +57,14 @@ class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
     def faults(self, site: Site) -> list[str]:
         return [fault for scheme in self.schemes for fault in scheme.faults(site)]
 
-    def signed_headers(self) -> tuple[str, ...]:
-        return tuple(name for scheme in self.schemes for name in scheme.signed_headers())
+    def covered(self) -> Covered:
+        for scheme in self.schemes:
+            if (covered := scheme.covered()) is not body_or_address:
+                return covered
+        return body_or_address
+
+    def proof_headers(self) -> tuple[str, ...]:
+        return tuple(name for scheme in self.schemes for name in scheme.proof_headers())
 
     def credentials(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         found = [scheme.credentials() for scheme in self.schemes]

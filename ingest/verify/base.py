@@ -6,7 +6,7 @@ repeated or malformed is a `Refused`. A header that came more than once is never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from cryptography.x509 import Certificate
@@ -40,11 +40,13 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
 class Verified(msgspec.Struct, frozen=True):
     """The request is authentic: the secret at index `secret` of the source's list matched, or `NO_SECRET`.
 
-    `nonce` is what may be seen only once, where a sender signs a token and not the body.
+    `nonce` is what may be seen only once, where a sender signs a token and not the body. `coded`: it is authentic only
+    with its body as it came, in its Content-Encoding, so that is what the signature covers.
     """
 
     secret: int
     nonce: bytes | None = None
+    coded: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -61,8 +63,37 @@ class Wanted(msgspec.Struct, frozen=True):
 
 Verification = Verified | Refused | Wanted
 
+
+def of_either(plain: Refused, coded: Verification) -> Verification:
+    """The verdict on a request whose body has a Content-Encoding: without it, the body was refused.
+
+    Args:
+        coded: the verdict on the request as it came.
+    """
+    match coded:
+        case Verified():
+            return msgspec.structs.replace(coded, coded=True)
+        case Refused():
+            return plain
+        case Wanted():
+            return coded
+
+
 Verifier = Callable[[Incoming, float], Verification]
 """A scheme compiled with its secrets: (request, Unix seconds now) to a verdict."""
+
+
+Covered = Callable[[Incoming], Sequence[bytes]]
+"""What of a request that passed a scheme tells it from another; see `Description.covered`."""
+
+
+def body_or_address(incoming: Incoming) -> tuple[bytes, ...]:
+    """What tells requests apart of which nothing is signed, or the body alone: without a body, method and query do,
+    or all would be repetitions of the first.
+    """
+    if incoming.body or (incoming.method == "POST" and not incoming.query):
+        return (b"hash", incoming.body)
+    return (b"bare", incoming.method.encode("utf-8", "backslashreplace"), incoming.query)
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -99,8 +130,17 @@ class Description(msgspec.Struct, frozen=True):
         """What is wrong with the description or its site, as "field: expected …, got …"; empty if nothing is."""
         return []
 
-    def signed_headers(self) -> tuple[str, ...]:
-        """The timestamp and signature headers: part of the dedup key where nothing serves as an id."""
+    def covered(self) -> Covered:
+        """What stands for a verified request where nothing serves as an id: two are one delivery if it is equal.
+
+        It holds what the scheme authenticates (body, time, address, id) and no more: whatever else a repetition may
+        change without being refused, the spelling of a signature or another one beside it, must not make it look new.
+        The function never raises, also for an item of a batch, which nobody signed by itself.
+        """
+        return body_or_address
+
+    def proof_headers(self) -> tuple[str, ...]:
+        """The headers that verification reads: they are kept as they came, so that it can be done again."""
         return ()
 
     def credentials(self) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ import re
 
 from ingest.verify.base import (
     TOLERANCE,
+    Covered,
     Description,
     Incoming,
     Refused,
@@ -87,11 +88,19 @@ class HubSpot(Description, frozen=True, tag_field="scheme", tag="hubspot"):
             return []
         return [f"url: expected the public address as HubSpot is given it (https://…), got {site.url or 'nothing'}"]
 
-    def signed_headers(self) -> tuple[str, ...]:
+    def covered(self) -> Covered:
+        return _covered
+
+    def proof_headers(self) -> tuple[str, ...]:
         return ("X-HubSpot-Request-Timestamp", "X-HubSpot-Signature-v3")
 
     def summary(self) -> str:
         return "HMAC-SHA256 of {method}{url}{body}{timestamp}, base64, in X-HubSpot-Signature-v3"
+
+
+def _covered(incoming: Incoming) -> tuple[bytes, ...]:
+    stamp, method = incoming.headers.get(_TIME, b""), incoming.method.encode("utf-8", "replace")
+    return (b"hash", incoming.body, stamp, method, _unescaped(incoming.query))
 
 
 def _unescaped(text: bytes) -> bytes:

@@ -13,8 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from ingest.verify.base import TOLERANCE, Description, Site, Verified, Verifier, refuse_all
+from ingest.verify.base import TOLERANCE, Covered, Description, Site, Verified, Verifier, refuse_all
 from ingest.verify.mac_check import compile_hmac
+from ingest.verify.mac_covered import covered_by_hmac
 from ingest.verify.mac_faults import hmac_faults
 
 NUMBER = "{n}"
@@ -78,11 +79,13 @@ class Hmac(Description, frozen=True, tag_field="scheme", tag="hmac"):
     def faults(self, site: Site) -> list[str]:
         return hmac_faults(self, site.url)
 
-    def signed_headers(self) -> tuple[str, ...]:
-        # One signature per key: a new key would make a repetition look new, and without a time the body says it all.
-        headers = () if NUMBER in self.header else (self.header,)
+    def covered(self) -> Covered:
+        return covered_by_hmac(self)
+
+    def proof_headers(self) -> tuple[str, ...]:
         time = self.timestamp.header if self.timestamp is not None else ""
-        return (time, *headers) if time else headers
+        signature = "" if NUMBER in self.header else self.header
+        return tuple(name for name in (time, signature, self.id_header) if name)
 
     def summary(self) -> str:
         return f"HMAC-{self.algorithm.upper()} of {self.signed}, {self.encoding}, in {self.header}"

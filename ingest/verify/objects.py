@@ -6,7 +6,7 @@ brace; `ingest.handshakes` signs no text that holds one.
 
 from __future__ import annotations
 
-from ingest.verify.base import Description, Incoming, Refused, Site, Verification, Verifier
+from ingest.verify.base import Covered, Description, Incoming, Refused, Site, Verification, Verifier
 from ingest.verify.mac import Hmac
 
 
@@ -31,8 +31,11 @@ class Objects(Description, frozen=True, tag_field="scheme", tag="objects"):
     def faults(self, site: Site) -> list[str]:
         return self.inner.faults(site)
 
-    def signed_headers(self) -> tuple[str, ...]:
-        return self.inner.signed_headers()
+    def covered(self) -> Covered:
+        return self.inner.covered()
+
+    def proof_headers(self) -> tuple[str, ...]:
+        return self.inner.proof_headers()
 
     def summary(self) -> str:
         return self.inner.summary()

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from ingest.verify.base import (
     NO_SECRET,
+    Covered,
     Description,
     Incoming,
     Refused,
@@ -24,6 +25,7 @@ from ingest.verify.base import (
     Verified,
     Verifier,
     Wanted,
+    body_or_address,
     only,
     refuse_all,
 )
@@ -86,8 +88,11 @@ class PayPal(Description, frozen=True, tag_field="scheme", tag="paypal"):
             return []
         return [f"options.webhook_id: expected the webhook's id from PayPal's dashboard, got {given or 'nothing'}"]
 
-    def signed_headers(self) -> tuple[str, ...]:
-        return ("PayPal-Transmission-Id",)
+    def covered(self) -> Covered:
+        return lambda incoming: (*body_or_address(incoming), incoming.headers.get(_HEADERS[0], b""))
+
+    def proof_headers(self) -> tuple[str, ...]:
+        return tuple(name.decode() for name in _HEADERS)
 
     def summary(self) -> str:
         return "RSA-SHA256 of {id}|{time}|{webhook_id}|{crc32 of the body}, certificate at PayPal; an id passes once"

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ingest.verify.base import (
+    Covered,
     Description,
     Incoming,
     Refused,
@@ -27,6 +28,7 @@ from ingest.verify.base import (
     Verification,
     Verified,
     Verifier,
+    body_or_address,
     only,
     refuse_all,
 )
@@ -82,9 +84,13 @@ class PublicKey(Description, frozen=True, tag_field="scheme", tag="public_key"):
     def check_secret(self, secret: bytes) -> None:
         _check(self.algorithm, secret)
 
-    def signed_headers(self) -> tuple[str, ...]:
-        # ECDSA signatures can be varied by anyone (s and n - s both pass): that must not make a delivery look new.
-        return (self.timestamp,) if self.algorithm == "p256" else (self.timestamp, self.header)
+    def covered(self) -> Covered:
+        # No signature: that of ECDSA can be varied by anyone (s and n - s both pass).
+        timestamp = self.timestamp.lower().encode()
+        return lambda incoming: (*body_or_address(incoming), incoming.headers.get(timestamp, b""))
+
+    def proof_headers(self) -> tuple[str, ...]:
+        return (self.timestamp, self.header)
 
     def summary(self) -> str:
         name = {"ed25519": "Ed25519", "p256": "ECDSA P-256"}[self.algorithm]

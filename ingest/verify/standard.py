@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ingest.verify.base import (
     MOST_SIGNATURES,
     TOLERANCE,
+    Covered,
     Description,
     Incoming,
     Refused,
@@ -24,6 +25,7 @@ from ingest.verify.base import (
     Verification,
     Verified,
     Verifier,
+    body_or_address,
     check_age,
     only,
     refuse_all,
@@ -70,8 +72,11 @@ class Standard(Description, frozen=True, tag_field="scheme", tag="standard"):
     def check_secret(self, secret: bytes) -> None:
         standard_key(secret)
 
-    def signed_headers(self) -> tuple[str, ...]:
-        return ("webhook-timestamp", "webhook-signature", "svix-timestamp", "svix-signature")
+    def covered(self) -> Covered:
+        return _covered
+
+    def proof_headers(self) -> tuple[str, ...]:
+        return tuple(name.decode() for name in (*_WEBHOOK, *_SVIX))
 
     def summary(self) -> str:
         return "Standard Webhooks: HMAC-SHA256 or ed25519 of id, time and body"
@@ -112,6 +117,12 @@ def _read(headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes, list[bytes]] | 
     if b"." in identifier:  # the specification's own warning: such an id could swallow the timestamp
         return Refused(f"header {id_name.decode()} holds a full stop")
     return identifier, stamp, given.split(b" ", MOST_SIGNATURES)[:MOST_SIGNATURES]
+
+
+def _covered(incoming: Incoming) -> tuple[bytes, ...]:
+    found = _read(incoming.headers)
+    beside = () if isinstance(found, Refused) else found[:2]
+    return (*body_or_address(incoming), *beside)
 
 
 def _matches(key: bytes | Ed25519PublicKey, message: bytes, tokens: list[bytes]) -> bool:

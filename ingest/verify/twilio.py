@@ -16,6 +16,7 @@ from hashlib import sha256
 
 from events.content_forms import MOST_FIELDS, pairs, unquoted
 from ingest.verify.base import (
+    Covered,
     Description,
     Incoming,
     Refused,
@@ -42,8 +43,8 @@ class Twilio(Description, frozen=True, tag_field="scheme", tag="twilio"):
     """As `twilio.request_validator` of Twilio's Python SDK 9.13 and `validateIncomingRequest` of its Node SDK do it.
 
     The secret is the account's auth token, or the shared key that `X-Twilio-Webhooks-Signature-Settings` says: that
-    header also says the algorithm, HMAC-SHA1 without it. There is no timestamp: a repetition is caught by its id or
-    its signature, which are the dedup key.
+    header also says the algorithm, HMAC-SHA1 without it. There is no timestamp: a repetition is caught by its id, or
+    by what is signed.
     """
 
     def compile(self, secrets: list[bytes], site: Site) -> Verifier:
@@ -80,8 +81,11 @@ class Twilio(Description, frozen=True, tag_field="scheme", tag="twilio"):
             return []
         return [f"url: expected the public address as Twilio is given it (https://…), got {site.url or 'nothing'}"]
 
-    def signed_headers(self) -> tuple[str, ...]:
-        return ("X-Twilio-Signature",)
+    def covered(self) -> Covered:
+        return _covered
+
+    def proof_headers(self) -> tuple[str, ...]:
+        return (_SIGNATURE.decode(), _SETTINGS.decode())
 
     def summary(self) -> str:
         return "HMAC-SHA1 or -SHA256 of URL and parameters, base64, in X-Twilio-Signature"
@@ -107,6 +111,12 @@ def _algorithm(incoming: Incoming) -> str | Refused:
         if name.strip() == b"algorithm":
             return _ALGORITHMS.get(value.strip().upper()) or Refused("the signature's algorithm is not supported")
     return "sha1"
+
+
+def _covered(incoming: Incoming) -> tuple[bytes, ...]:
+    """The signed text but for the source's own URL: neither the method nor the order of parameters is signed."""
+    parameters = _parameters(incoming)
+    return (b"hash", incoming.body if isinstance(parameters, Refused) else parameters, incoming.query)
 
 
 def _parameters(incoming: Incoming) -> bytes | Refused:

@@ -71,7 +71,7 @@ HEADERS = sorted(
     {
         name.lower().replace("{n}", "1").encode()
         for one in map(scheme, SOURCES)
-        for name in (*one.signed_headers(), *one.credentials()[0])
+        for name in (*one.proof_headers(), *one.credentials()[0])
     }
     | {b"content-type", b"content-encoding", b"content-length", b"traceparent", b"tracestate", b"forwarded", b"host"}
     | {b"x-forwarded-for", b"transfer-encoding", b"webhook-id", b"svix-id", b"webhook-request-origin", b"authorization"}

@@ -40,7 +40,7 @@ def test_any_of_the_numbered_headers_may_match_any_secret() -> None:
         request(BODY, *((f"X-DocuSign-Signature-{n}", "x") for n in range(1, 17)), ("X-DocuSign-Signature-17", good)),
     ):
         assert isinstance(verify(refused, NOW), Refused)
-    assert scheme.signed_headers() == ()
+    assert scheme.proof_headers() == ()
 
 
 def test_a_numbered_header_without_the_prefix_counts_for_none() -> None:
