@@ -1,6 +1,7 @@
 """Several schemes for one source, any of which passes: senders that changed how they sign, or that let people choose.
 
-Promises: all schemes share the source's secrets, each taking those that it can use. No scheme lends another anything: a
+Promises: all schemes share the source's secrets, each taking those that it can use. A key for signatures is never taken
+for a token, where one of the schemes signs: a public one is no secret, and a secret one is not meant to travel. No scheme lends another anything: a
 request passes if one of them alone lets it pass. Which one it was is not known when deliveries are told apart, so at
 most one of them may cover more than the body: what another reads could be added to its requests.
 """
@@ -20,13 +21,21 @@ from ingest.verify.base import (
 )
 
 
+_KEYS = (b"whpk_", b"whsec_")
+"""What keys for signatures begin with (Standard Webhooks)."""
+
+
 class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
     """The first that passes counts. Who passes none is told why, scheme by scheme."""
 
     schemes: tuple[Description, ...]
 
     def compile(self, secrets: list[bytes], site: Site) -> Verifier:
-        verifiers = [scheme.compile(secrets, site) for scheme in self.schemes]
+        # A blank in the place of a key that a scheme must not use: verdicts speak of secrets by their index.
+        verifiers = [
+            scheme.compile([secret if self._may_use(scheme, secret) else b"" for secret in secrets], site)
+            for scheme in self.schemes
+        ]
 
         def verify(incoming: Incoming, now: float) -> Verification:
             reasons: list[str] = []
@@ -46,6 +55,8 @@ class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
     def check_secret(self, secret: bytes) -> None:
         faults: list[str] = []
         for scheme in self.schemes:
+            if not self._may_use(scheme, secret):
+                continue
             try:
                 scheme.check_secret(secret)
             except ValueError as error:
@@ -53,6 +64,11 @@ class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
             else:
                 return
         raise ValueError("; or ".join(faults))
+
+    def _may_use(self, scheme: Description, secret: bytes) -> bool:
+        if not secret.strip().startswith(_KEYS) or not _carries_secret(scheme):
+            return True
+        return all(map(_carries_secret, self.schemes))
 
     def faults(self, site: Site) -> list[str]:
         return [fault for scheme in self.schemes for fault in scheme.faults(site)]
@@ -76,3 +92,8 @@ class AnyOf(Description, frozen=True, tag_field="scheme", tag="anyof"):
     @property
     def secretless(self) -> bool:
         return all(scheme.secretless for scheme in self.schemes)
+
+
+def _carries_secret(scheme: Description) -> bool:
+    """Whether requests hold the secret itself."""
+    return any(scheme.credentials())

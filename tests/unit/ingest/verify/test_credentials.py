@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import quote
 
 import pytest
 
+from ingest.providers import PRESETS
 from ingest.verify.addresses import network_of, within_addresses
 from ingest.verify.anyof import AnyOf
 from ingest.verify.schemes import (
@@ -20,7 +22,7 @@ from ingest.verify.schemes import (
     Unsigned,
     Verified,
 )
-from tests.unit.ingest.requests import NOW, compile_scheme, request
+from tests.unit.ingest.requests import NOW, WHSEC, compile_scheme, request
 
 
 def basic(text: str, word: str = "Basic") -> tuple[str, str]:
@@ -115,6 +117,31 @@ def test_any_of_several_schemes_passes_by_itself() -> None:
         "header x-token is missing; and query parameter token is missing; and header svix-id is missing"
     )
     assert isinstance(compile_scheme(AnyOf(()), [b"k"])(request(b""), NOW), Refused)
+
+
+PUBLIC = b"whpk_" + base64.b64encode(bytes(31) + b"\x01")
+
+
+@pytest.mark.parametrize("key", [PUBLIC, b" " + PUBLIC, WHSEC.encode()])
+def test_a_key_for_signatures_is_no_token_where_one_of_the_schemes_signs(key: bytes) -> None:
+    verify = compile_scheme(EITHER, [key, b"token"])
+    given = key.decode()
+    for incoming in (request(b"", ("X-Token", given)), request(b"", query=b"token=" + quote(given).encode())):
+        assert isinstance(verify(incoming, NOW), Refused)
+    assert verify(request(b"", ("X-Token", "token")), NOW) == Verified(1)
+    unsigned = AnyOf((Bearer("X-Token", ""), ApiKey(query="token")))
+    assert compile_scheme(unsigned, [key])(request(b"", ("X-Token", given)), NOW) == Verified(0)
+
+
+def test_a_public_key_is_no_token_of_gitlab() -> None:
+    verify = compile_scheme(PRESETS["gitlab"].scheme, [PUBLIC])
+    assert isinstance(verify(request(b"{}", ("X-Gitlab-Token", PUBLIC.decode())), NOW), Refused)
+
+
+def test_a_damaged_key_is_said_although_it_could_be_a_token() -> None:
+    EITHER.check_secret(PUBLIC)
+    with pytest.raises(ValueError, match="expected 32 bytes after whpk_"):
+        EITHER.check_secret(b"whpk_YWJj")
 
 
 def test_a_secret_of_several_schemes_suits_one_of_them() -> None:
