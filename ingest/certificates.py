@@ -2,8 +2,9 @@
 
 Promises: nothing is fetched but an address that one of the patterns matches as a whole; never over plain http, never
 along a redirect or through a proxy of the environment; within a time and a size. What strangers can make us fetch is
-bounded: eight at once, and not a new address more once sixty-four have failed within the last half minute. Addresses
-that have been good before are always tried.
+bounded for each sender, which is a pattern: eight at once, and not a new address more once sixty-four have failed
+within the last half minute. So one sender's strangers cannot keep another's certificates away, nor push them out of
+those that are kept. Addresses that have been good before are always tried.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import httpx2
 import msgspec
@@ -30,13 +31,13 @@ MOST_BYTES = 64 << 10
 KEPT = 86400.0
 """Seconds that a certificate is used without being fetched again. Whether it is valid is asked at each use."""
 MOST_KEPT = 64
-"""Certificates; the one that was fetched first makes room."""
+"""Certificates of one sender; the one that was fetched first makes room."""
 FAILED = 30.0
 """Seconds after a failure in which an address is not tried again."""
 MOST_FAILED = 64
-"""Failures within that time, after which no new address is tried."""
+"""Failures at one sender within that time, after which no new address of it is tried."""
 MOST_AT_ONCE = 8
-"""Fetches under way."""
+"""Fetches under way at one sender, after which no new address of it is tried."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ class Certificates(Mapping[str, Certificate]):
     """By address, the certificates that were fetched within the last day. Use it within one event loop.
 
     Args:
-        certificates: patterns of the addresses that may be fetched.
+        certificates: patterns of the addresses that may be fetched, one for each sender.
         confirmations: patterns of those that may be called to confirm.
         transport: how HTTP is spoken; None: directly, trusting the authorities that httpx2 trusts.
         clock: monotonic seconds.
@@ -130,8 +131,15 @@ class Certificates(Mapping[str, Certificate]):
         self._failed = {failed: since for failed, since in self._failed.items() if now - since < FAILED}
         if url in self._failed:
             raise Unavailable(f"the certificate at {url} could not be fetched a moment ago")
-        if len(self._fetching) >= MOST_AT_ONCE or (len(self._failed) >= MOST_FAILED and url not in self._kept):
+        if url in self._kept:  # and too old: strangers cannot add to these, so they are few
+            return
+        if len(self._alike(url, self._fetching)) >= MOST_AT_ONCE or len(self._alike(url, self._failed)) >= MOST_FAILED:
             raise Overloaded("too many certificates that cannot be had are asked for; try again in half a minute")
+
+    def _alike(self, url: str, urls: Iterable[str]) -> list[str]:
+        """Those of the same sender, in their order."""
+        sender = next(pattern for pattern in self._allowed if pattern.fullmatch(url))
+        return [one for one in urls if sender.fullmatch(one)]
 
     async def _fetch(self, url: str) -> None:
         try:
@@ -143,8 +151,8 @@ class Certificates(Mapping[str, Certificate]):
         else:
             self._kept.pop(url, None)
             self._kept[url] = _Kept(certificate, self._clock())
-            if len(self._kept) > MOST_KEPT:
-                del self._kept[next(iter(self._kept))]
+            if len(alike := self._alike(url, self._kept)) > MOST_KEPT:
+                del self._kept[alike[0]]
             _log.info("certificate.fetched", url=url)
         finally:
             del self._fetching[url]

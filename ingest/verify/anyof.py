@@ -1,9 +1,10 @@
 """Several schemes for one source, any of which passes: senders that changed how they sign, or that let people choose.
 
 Promises: all schemes share the source's secrets, each taking those that it can use. A key for signatures is never taken
-for a token, where one of the schemes signs: a public one is no secret, and a secret one is not meant to travel. No scheme lends another anything: a
-request passes if one of them alone lets it pass. Which one it was is not known when deliveries are told apart, so at
-most one of them may cover more than the body: what another reads could be added to its requests.
+for a token, where one of the schemes signs: a public one is no secret, and a secret one is not meant to travel. No
+scheme lends another anything: a request passes if one of them alone lets it pass. Which one it was is not known when
+deliveries are told apart, so at most one of them may cover more than the body: what another reads could be added to its
+requests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from ingest.verify.base import (
     Wanted,
     body_or_address,
 )
-
 
 _KEYS = (b"whpk_", b"whsec_")
 """What keys for signatures begin with (Standard Webhooks)."""

@@ -287,6 +287,77 @@ async def test_only_so_many_are_fetched_at_once(known: Certificates, server: Ser
     await asyncio.gather(*asking)
 
 
+OTHERS = (
+    re.compile(r"https://certs\.example\.com/certs/[a-z0-9.]+"),
+    re.compile(r"https://other\.example\.com/[a-z0-9.]+"),
+)
+
+
+@pytest.fixture
+async def several(server: Server, clock: Clock) -> AsyncIterator[Certificates]:
+    """Of two senders."""
+    several = Certificates(certificates=OTHERS, transport=Led(server.port), clock=clock)
+    yield several
+    await several.close()
+
+
+async def test_failures_at_one_sender_do_not_keep_another_s_certificates_away(
+    several: Certificates, server: Server
+) -> None:
+    server.answer = server.found(b"", "404 Not Found")
+    for number in range(MOST_FAILED):
+        await refused(several, f"https://other.example.com/{number}")
+    server.answer = server.found(CHAIN)
+    with pytest.raises(Overloaded):
+        await several.fetch("https://other.example.com/another")
+    await several.fetch(URL)
+    assert several[URL] == LEAF
+
+
+async def test_fetches_under_way_at_one_sender_do_not_keep_another_s_certificates_away(
+    several: Certificates, server: Server
+) -> None:
+    server.hold.clear()
+    asking = [asyncio.create_task(several.fetch(f"https://other.example.com/{n}")) for n in range(MOST_AT_ONCE)]
+    await server.asked.wait()
+    with pytest.raises(Overloaded):
+        await several.fetch("https://other.example.com/another")
+    ours = asyncio.create_task(several.fetch(URL))
+    while URL.rpartition("/")[2] not in str(server.paths):
+        server.asked.clear()
+        await server.asked.wait()
+    server.hold.set()
+    await asyncio.gather(*asking, ours)
+    assert several[URL] == LEAF
+
+
+async def test_a_sender_s_certificates_do_not_push_another_s_out(several: Certificates) -> None:
+    await several.fetch(URL)
+    for number in range(MOST_KEPT + 1):
+        await several.fetch(f"https://other.example.com/{number}")
+    assert len(several) == 1 + MOST_KEPT
+    assert several[URL] == LEAF
+    assert "https://other.example.com/0" not in several
+
+
+async def test_a_certificate_that_was_good_is_fetched_again_however_many_are_under_way(
+    known: Certificates, server: Server, clock: Clock
+) -> None:
+    await known.fetch(URL)
+    clock.now += KEPT + 1
+    server.asked.clear()
+    server.hold.clear()
+    asking = [asyncio.create_task(known.fetch(f"https://{HOST}/{number}")) for number in range(MOST_AT_ONCE)]
+    await server.asked.wait()
+    again = asyncio.create_task(known.fetch(URL))
+    while server.paths.count("/certs/one.pem") < 2:
+        server.asked.clear()
+        await server.asked.wait()
+    server.hold.set()
+    await asyncio.gather(*asking, again)
+    assert known[URL] == LEAF
+
+
 async def test_only_so_many_are_kept(known: Certificates) -> None:
     for number in range(MOST_KEPT + 1):
         await known.fetch(f"https://{HOST}/{number}")
