@@ -16,7 +16,7 @@ from events.codec import pack
 from events.database import Database
 from events.effects import NewRun
 from events.run_types import NewEvent, Status
-from events.types import Kind
+from events.types import DELIVERY_QUEUE, Kind
 
 # The lock on the head has the latest status looked at: a run may be reopened and complete meanwhile. A work item that
 # is there belongs to a run that goes on, or to another reopening.
@@ -94,7 +94,7 @@ async def reopen(database: Database, runs: Sequence[Reopen]) -> dict[UUID, str]:
     """
     once = {one.id: one for one in runs}.values()
     rows = await database.fetch(
-        _REOPEN, [one.id for one in once], [one.body for one in once], [one.queue for one in once], "default"
+        _REOPEN, [one.id for one in once], [one.body for one in once], [one.queue for one in once], DELIVERY_QUEUE
     )
     return {row["id"]: row["queue"] for row in rows}
 

@@ -105,6 +105,31 @@ async def workflow_version(database: Database, hash: bytes) -> WorkflowRow | Non
     return WorkflowRow(rows[0][0], rows[0][1], rows[0][2], msgspec.json.decode(rows[0][3])) if rows else None
 
 
+class VersionRow(msgspec.Struct, frozen=True):
+    """A version of a workflow in lists: when it was first applied, and whether it is the current one.
+
+    `open`: how many runs of it have not ended.
+    """
+
+    hash: bytes
+    applied_at: float
+    current: bool
+    open: int
+
+
+async def versions(database: Database, name: str) -> list[VersionRow]:
+    """All versions of a workflow that were ever applied, the newest first."""
+    rows = await database.fetch(
+        "SELECT v.hash, extract(epoch FROM v.applied_at)::float8, w.hash IS NOT NULL, (SELECT count(*) FROM run r"
+        " JOIN work_item i ON i.id = r.id WHERE r.workflow_hash = v.hash) "
+        "FROM workflow_version v LEFT JOIN workflow w ON w.hash = v.hash "
+        "WHERE v.workspace_id = $1 AND v.name = $2 ORDER BY v.applied_at DESC, v.hash",
+        DEFAULT_WORKSPACE,
+        name,
+    )
+    return [VersionRow(*row) for row in rows]
+
+
 async def endpoint(database: Database, name: str) -> EndpointRow | None:
     """An endpoint by its name."""
     rows = await database.fetch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -51,6 +52,13 @@ async def until_file(context: NodeContext, path: str, file: str) -> None:
         await asyncio.sleep(0.02)
 
 
+@node("test.gated")
+async def gated(file: str) -> None:
+    """Fails until a file exists."""
+    if not Path(file).exists():
+        raise NodeError("error", f"{file} is not there")
+
+
 @node("test.spin", timeout=0.5)
 def spin(seconds: float) -> None:
     """Computes for ever, in a process that can be killed."""
@@ -69,6 +77,17 @@ async def block(context: NodeContext, path: str, file: str, seconds: float) -> N
 
 async def _sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+@node("test.stubborn", timeout=0.2)
+async def stubborn(context: NodeContext, path: str, file: str) -> str:
+    """Swallows every cancellation until a file exists, and answers late; notes its begin and its end."""
+    note(path, context.run_id, context.node, context.attempt, context.idempotency_key)
+    while not Path(file).exists():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02)
+    note(path, context.run_id, "late", context.attempt, context.idempotency_key)
+    return "late"
 
 
 @node("test.backtrack", timeout=900)

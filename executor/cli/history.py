@@ -19,7 +19,7 @@ from events.lists import DeliveryState
 from executor.cli import histories, listings
 from executor.cli.common import Id, operator, print_json, settings_of
 
-STATUSES = ("running", "waiting", "completed", "failed", "parked")
+STATUSES = ("running", "waiting", "paused", "completed", "failed", "cancelled", "parked")
 
 _limit = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most."
