@@ -6,6 +6,7 @@ Each event's body and delivery id hold a key that is like no other, by which the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -19,10 +20,12 @@ from ingest.signing import sign
 TIMEOUT = 4.0
 """Seconds after which a sender hangs up and tries again."""
 SENDERS = 16
+BACKLOG = 400
+"""Work items above which senders wait: a slow machine gets fewer events a second, and not a heap to work off."""
 
 
 class Load:
-    """`count` events over `seconds`, evenly.
+    """`count` events over `seconds`, evenly; later if there is too much to do.
 
     Args:
         url: the source's address.
@@ -36,6 +39,15 @@ class Load:
         self._url, self._secret = url, secret
         self._count, self._seconds = count, seconds
         self._chance = chance
+        self._may = asyncio.Event()
+        self._may.set()
+
+    def backlog(self, items: int) -> None:
+        """Told how much there is to do: senders wait while that is too much."""
+        if items < BACKLOG:
+            self._may.set()
+        else:
+            self._may.clear()
 
     async def run(self, patience: float) -> None:
         """Returns when all are acknowledged, or `patience` seconds after the last was to be sent."""
@@ -49,6 +61,9 @@ class Load:
         for number in numbers:  # one iterator, which all senders share
             due = begun + number * self._seconds / self._count
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                    await self._may.wait()
             await self._send(client, number, end)
 
     async def _send(self, client: httpx2.AsyncClient, number: int, end: float) -> None:

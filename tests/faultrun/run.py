@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import Counter
@@ -72,7 +71,7 @@ async def fault_run(plan: Plan, directory: Path, say: Callable[[str], None]) -> 
                 faults[planned.injury.name] += 1
                 tell(what)
 
-        watch = asyncio.create_task(made.supervise(tell))
+        watch = [asyncio.create_task(work) for work in (made.supervise(tell), made.backlog(load.backlog))]
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run(plan.patience))
@@ -82,9 +81,12 @@ async def fault_run(plan: Plan, directory: Path, say: Callable[[str], None]) -> 
             quiet = await made.quiet(plan.patience)
             tell("quiet" if quiet else f"not quiet after {plan.patience:g} s")
         finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            for task in watch:
+                task.cancel()
+            ends = await asyncio.gather(*watch, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):  # not the cancellation
+                raise end
         await made.end()  # so that nothing changes while it is looked at
         log = await read(made.database_url)
         frozen = [one for name, member in made.members.items() if name.startswith("worker") for one in member.frozen]

@@ -26,8 +26,10 @@ from tests.faultrun.proxy import Proxy
 from tests.faultrun.sink import Sink
 from tests.system import SECRET_KEY, System, until
 
-LEASE = 2.0
-"""Seconds; short, so that a take-over is soon."""
+LEASE = 3.0
+"""Seconds; short, so that a take-over is soon, and long enough for a busy machine to renew it."""
+CONCURRENCY = 48
+"""Runs that a worker holds at once."""
 WORKERS = 3
 SKEW = 300
 """Seconds that a process's clock may be off from its start."""
@@ -89,6 +91,7 @@ class World:
             "HEADRACE_SECRET_KEY": SECRET_KEY,
             "HEADRACE_SPOOL_DIR": str(self._directory / "spool"),
             "HEADRACE_LEASE": str(LEASE),
+            "HEADRACE_CONCURRENCY": str(CONCURRENCY),
             "HEADRACE_MAX_RECOVERIES": "1000",  # deaths come from outside here; no run is to blame
             "HEADRACE_RELAY_POLL": "0.2",
             "HEADRACE_DRAIN_GRACE": "2",
@@ -118,6 +121,19 @@ class World:
         """FLUSHALL: doorbells and snapshots are gone."""
         async with self.store, redis.Redis.from_url(self.redis.url) as client:
             await client.flushall()
+
+    async def backlog(self, told: Callable[[int], None]) -> None:
+        """Tells, twice a second until cancelled, how many work items there are; nothing while PostgreSQL is away."""
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                connection = await asyncpg.connect(self.database_url, timeout=5)
+                try:
+                    while True:
+                        told(await connection.fetchval("SELECT count(*) FROM work_item", timeout=5))
+                        await asyncio.sleep(0.5)
+                finally:
+                    connection.terminate()
+            await asyncio.sleep(0.5)
 
     async def quiet(self, patience: float) -> bool:
         """Waits until the spool and then the work list are empty; False if they are not within that many seconds."""
