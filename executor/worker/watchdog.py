@@ -166,6 +166,7 @@ class Watchdog:
         """Watches from now on."""
         if self._stall < math.inf:
             faulthandler.register(signal.SIGPROF, chain=True)
+            self._put_off(self._stall)
         self._thread.start()
 
     def stop(self) -> None:

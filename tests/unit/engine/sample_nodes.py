@@ -85,7 +85,10 @@ class _Unpicklable(Exception):
 
 
 @node("sample.spin")
-def spin(started: str = "") -> None:
+def spin(started: str = "", *, deaf: bool = False) -> None:
+    if deaf:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
     if started:
         Path(started).write_text(str(os.getpid()))
     while True:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from executor import NodeContext, node
 from executor.engine import node as node_module
@@ -109,19 +110,26 @@ async def test_a_node_that_swallows_cancellation_does_not_hold_the_engine(
     release, ended = asyncio.Event(), asyncio.Event()
 
     @node("stubborn")
-    async def stubborn() -> None:
+    async def stubborn() -> str:
         while not release.is_set():
             try:
                 await release.wait()
             except asyncio.CancelledError:
                 continue
         ended.set()
+        return "late"
 
-    outcome = await execute(node_type(stubborn), context(), {}, 0.01, KillablePool(1))
+    flying: set[asyncio.Task[Any]] = set()
+    with capture_logs() as logs:
+        outcome = await execute(node_type(stubborn), context(), {}, 0.01, KillablePool(1), flying)
     assert isinstance(outcome, Failed)
     assert (outcome.kind, ended.is_set()) == ("timeout", False)
+    assert [(entry["event"], entry["uses"]) for entry in logs] == [
+        ("node ignores its cancellation and is left behind", "stubborn")
+    ]
     release.set()
     await ended.wait()
+    assert not flying
 
 
 async def test_the_engines_cancellation_reaches_the_node_and_passes_through() -> None:

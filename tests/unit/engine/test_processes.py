@@ -73,6 +73,18 @@ async def test_an_endless_loop_ends_at_its_timeout_and_the_next_call_works(pool:
     assert (await output(pool))["pid"] != int(mark.read_text())
 
 
+async def test_a_node_that_ignores_signals_ends_at_its_timeout(pool: KillablePool, tmp_path: Path) -> None:
+    mark = tmp_path / "started"
+    running = asyncio.create_task(call(pool, "sample.spin", {"started": str(mark), "deaf": True}, 1.0))
+    await until(mark)
+    gone = os.pidfd_open(int(await _text(mark)))
+    outcome = await running
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "timeout"
+    await asyncio.to_thread(select.select, [gone], [], [])
+    os.close(gone)
+
+
 @pytest.mark.parametrize(
     ("how", "epitaph"), [("exit_0", "exit code 0"), ("exit_7", "exit code 7"), ("kill", "SIGKILL")]
 )
@@ -175,6 +187,38 @@ async def main() -> None:
 
 asyncio.run(main())
 """
+
+
+STUCK = """
+import asyncio, os, sys, uvloop
+from pathlib import Path
+from uuid import UUID
+from executor import NodeContext
+from executor.engine.processes import KillablePool
+from executor.engine.registry import node_type
+from tests.unit.engine.sample_nodes import spin
+
+async def main() -> None:
+    pool, mark = KillablePool(1), Path(sys.argv[1])
+    context = NodeContext(UUID(int=1), "w", "n", 1, 0.0)
+    call = asyncio.create_task(pool.run(node_type(spin), context, {"started": sys.argv[1]}, 600.0))
+    while not mark.exists() or not mark.read_text():
+        await asyncio.sleep(0.005)
+    pool.kill_now()  # nothing is awaited from here on: this is the stuck loop
+    try:
+        os.kill(int(mark.read_text()), 0)
+    except ProcessLookupError:
+        os._exit(7)
+    os._exit(8)
+
+uvloop.run(main())
+"""
+
+
+def test_all_processes_can_be_killed_and_collected_while_the_loop_is_stuck(tmp_path: Path) -> None:
+    """Not even a zombie is left: the program that takes this process over would not know it."""
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "started")]
+    assert subprocess.run(command, cwd=Path(__file__).parents[3], check=False).returncode == 7
 
 
 async def test_a_busy_process_does_not_outlive_its_parents_sigkill(tmp_path: Path) -> None:
