@@ -59,11 +59,14 @@ __all__ = [
 
 
 class CompiledTrigger(msgspec.Struct, frozen=True):
-    """A trigger: the source's slug, the glob over the type as a pattern (None: any), and the condition."""
+    """A trigger: the source's slug, the glob over the type as a pattern (None: any), the condition, and the glob as it
+    was written.
+    """
 
     source: str
     type: re.Pattern[str] | None
     condition: Expression | None
+    glob: str = "*"
 
 
 class GraphNode(msgspec.Struct, frozen=True):
@@ -194,7 +197,7 @@ def _level(nodes: Mapping[str, Node], roots: tuple[str, ...]) -> Level:
 def _trigger(trigger: Trigger) -> CompiledTrigger:
     pattern = None if trigger.type == "*" else re.compile(fnmatch.translate(trigger.type))
     condition = None if trigger.condition is None else Expression(trigger.condition, TRIGGER_ROOTS)
-    return CompiledTrigger(trigger.source, pattern, condition)
+    return CompiledTrigger(trigger.source, pattern, condition, trigger.type)
 
 
 def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNode:
