@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from events import faults
+from events.errors import LeaseLost
 from events.ids import Clock
 from events.runs import Effect
 from events.telemetry import Telemetry
@@ -61,7 +62,11 @@ class Attempts:
         self._control = Control(find)
 
     async def attempt(self, run: Held, path: str) -> Attempted:
-        """The fact that one attempt at the node at `path` comes to."""
+        """The fact that one attempt at the node at `path` comes to.
+
+        Raises:
+            LeaseLost: somebody else may be at it by now, so that nothing was begun.
+        """
         node = run.graph.at(path)
         attempt = attempts_before(run.state, path) + 1
         began = time.monotonic()
@@ -88,6 +93,8 @@ class Attempts:
         return Attempted(fact, effects)
 
     async def _execute(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
+        if not run.sure():
+            raise LeaseLost(f"run {run.id}: the lease of token {run.token} ran out before {path} could begin")
         attributes: dict[str, Any] = {}
         if self._telemetry.enabled:
             attributes = {"headrace.run.id": str(run.id), "headrace.node": path, "headrace.attempt": attempt}

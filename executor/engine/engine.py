@@ -12,7 +12,9 @@ hang on Dramatiq's threads; while it is full, `take` waits, and that is the back
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +26,7 @@ from events.errors import HeadraceError, LeaseLost, Unavailable
 from events.types import QUEUES, Kind, WorkItem
 from events.work import WorkList
 from executor.engine.duties import Duties
+from executor.engine.held import Held
 from executor.engine.leases import Leases
 from executor.engine.node import GRACE
 from executor.engine.room import Room
@@ -77,12 +80,13 @@ class Engine:
         try:
             while asked := await self._room.reserve(BATCH):
                 items: list[WorkItem] = []
+                since = time.monotonic()
                 try:
                     for queue in self._queues:
                         await self._claim(queue, asked, items)
                 finally:
                     await self._room.release(asked - len(items))
-                    self._begin(items)
+                    self._begin(items, since)
                 if len(items) < asked:
                     return
         finally:
@@ -126,15 +130,17 @@ class Engine:
         items += claimed
         faults.point("engine.claimed")
 
-    def _begin(self, items: Sequence[WorkItem]) -> None:
+    def _begin(self, items: Sequence[WorkItem], since: float) -> None:
         """Sets every claimed item going, each in a task of its own: one that fails takes no other with it."""
         for item in items:
-            self._spawn(item.id, item.token, self._do(item), item)
+            self._spawn(item.id, item.token, self._do(item), since, item)
 
-    def _spawn(self, id: UUID, token: int, work: Coroutine[Any, Any, None], item: WorkItem | None = None) -> None:
+    def _spawn(
+        self, id: UUID, token: int, work: Coroutine[Any, Any, None], since: float, item: WorkItem | None = None
+    ) -> None:
         task = asyncio.create_task(self._guard(id, token, work, item))
         self._tasks.add(task)
-        self.leases.hold(id, token, task)
+        self.leases.hold(id, token, task, since)
 
     async def _guard(self, id: UUID, token: int, work: Coroutine[Any, Any, None], item: WorkItem | None) -> None:
         """Runs the work of one item and decides what a failure means for it."""
@@ -171,11 +177,16 @@ class Engine:
         if self._duties.hopeless(item):
             await self._duties.park(item)
         elif item.kind is Kind.RUN:
-            await self._duties.carry(await self._duties.resume(item))
+            await self._carry(await self._duties.resume(item))
         else:
+            since = time.monotonic()
             routed = await self._duties.deliver(item, self.leases.orphan)
             for queue in routed.elsewhere:
                 self._doorbell.ring(queue, routed.traceparent)
             for run in routed.runs:  # the first takes over this delivery's place
                 self._room.overfill()
-                self._spawn(run.id, run.token, self._duties.carry(run))
+                self._spawn(run.id, run.token, self._carry(run), since)
+
+    async def _carry(self, run: Held) -> None:
+        run.sure = partial(self.leases.sure, run.id, run.token)
+        await self._duties.carry(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ class Held(msgspec.Struct):
         state: the fold of what was noted; the driver alone changes it.
         scopes: the values that expressions may name (`executor.engine.scope_run`).
         traceparent: the trace that its nodes belong to.
+        sure: whether nobody else can have claimed it by now (`executor.engine.leases`).
     """
 
     id: UUID
@@ -34,6 +36,7 @@ class Held(msgspec.Struct):
     flying: set[asyncio.Task[Any]] = msgspec.field(default_factory=set)
     """The calls of its nodes that can be cancelled alone."""
     bell: asyncio.Future[None] | None = None
+    sure: Callable[[], bool] = lambda: True
 
     def listen(self) -> asyncio.Future[None]:
         """Done as soon as there is a newer row in the inbox than those that were read."""

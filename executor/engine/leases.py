@@ -3,6 +3,9 @@
 A task that belongs to a lost lease is cancelled: its appends would change nothing, and its calls should stop. When the
 database cannot be reached for a whole lease, everything held counts as lost. What was dropped while the database was
 away is given back when it answers again, so that nobody waits for a lease to run out.
+
+A process that was stopped, or is too busy, learns of its loss late. Whoever is about to do what cannot be undone asks
+`sure` first: it counts from before a lease was asked for, by a clock that goes on while the process stands still.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class Leases:
     def __init__(self, work: WorkList) -> None:
         self._work = work
         self._held: dict[UUID, tuple[int, asyncio.Task[None]]] = {}
+        self._since: dict[UUID, float] = {}
         self._orphans: dict[UUID, int] = {}
         self._renewed = time.monotonic()
 
@@ -52,17 +56,26 @@ class Leases:
         """What waits to be given back, with its tokens. May be asked from another thread."""
         return list(self._orphans.items())
 
-    def hold(self, id: UUID, token: int, task: asyncio.Task[None]) -> None:
-        """From now on this item is renewed, and `task` is cancelled if it is lost."""
+    def hold(self, id: UUID, token: int, task: asyncio.Task[None], since: float | None = None) -> None:
+        """From now on this item is renewed, and `task` is cancelled if it is lost.
+
+        Args:
+            since: `time.monotonic()` when the lease was asked for, default now.
+        """
         older = self._held.get(id)
         self._held[id] = (token, task)
+        self._since[id] = time.monotonic() if since is None else since
         if older is not None:
             older[1].cancel()
 
     def drop(self, id: UUID, token: int) -> None:
         """The item is done with under this token: ended, let go, or lost."""
         if self._holds(id, token):
-            del self._held[id]
+            del self._held[id], self._since[id]
+
+    def sure(self, id: UUID, token: int) -> bool:
+        """Whether nobody else can have claimed the item by now."""
+        return self._holds(id, token) and time.monotonic() - self._since[id] < self._work.lease
 
     def orphan(self, id: UUID, token: int) -> None:
         """The item could not be finished because the database is away: give it back when it answers."""
@@ -85,9 +98,12 @@ class Leases:
 
     async def renew(self) -> None:
         """Renews what is held, cancels what is lost, gives orphans back."""
-        asked = {id: token for id, (token, _) in self._held.items()}
+        asked, since = {id: token for id, (token, _) in self._held.items()}, time.monotonic()
         kept = await self._work.renew(list(asked.items()))
         self._renewed = time.monotonic()
+        for id in kept:
+            if self._holds(id, asked[id]):
+                self._since[id] = since
         self._lose({id: token for id, token in asked.items() if id not in kept})
         await self.give_back_orphans()
 
@@ -107,5 +123,6 @@ class Leases:
         for id, token in lost.items():
             if self._holds(id, token):  # it may have ended, or been claimed anew, since it was asked for
                 _, task = self._held.pop(id)
+                del self._since[id]
                 _log.warning("lease.lost", item=str(id))
                 task.cancel()

@@ -76,3 +76,44 @@ async def test_an_orphan_is_given_back_once_under_its_newest_token() -> None:
     await leases.renew()
     await leases.renew()
     assert work.given_back == [(ITEM, 3)]
+
+
+async def test_a_lease_is_sure_from_when_it_was_asked_for_and_for_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("executor.engine.leases.time.monotonic", lambda: clock[0])
+    work, held = Work(), task()
+    leases = Leases(work)
+    leases.hold(ITEM, 1, held, since=990.0)
+    clock[0] = 1019.9
+    assert leases.sure(ITEM, 1)
+    assert not leases.sure(ITEM, 2)
+    clock[0] = 1020.0
+    assert not leases.sure(ITEM, 1), "somebody else may have it, though nobody has said so"
+    work.current = {ITEM: 1}
+    await leases.renew()
+    clock[0] = 1049.9
+    assert leases.sure(ITEM, 1)
+    leases.drop(ITEM, 1)
+    assert not leases.sure(ITEM, 1)
+    held.cancel()
+
+
+async def test_a_renewal_is_as_old_as_its_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("executor.engine.leases.time.monotonic", lambda: clock[0])
+
+    class Slow(Work):
+        async def renew(self, held: Sequence[Held]) -> set[UUID]:
+            clock[0] += 29.0  # stopped between the commit and the answer
+            return await super().renew(held)
+
+    work, held = Slow(), task()
+    leases = Leases(work)
+    leases.hold(ITEM, 1, held)
+    work.current = {ITEM: 1}
+    await leases.renew()
+    clock[0] = 1029.9
+    assert leases.sure(ITEM, 1)
+    clock[0] = 1030.0
+    assert not leases.sure(ITEM, 1)
+    held.cancel()
