@@ -82,6 +82,26 @@ async def test_a_zombies_late_write_changes_nothing(system: System) -> None:
     await system.check(2, nodes=2)
 
 
+async def test_a_zombie_begins_nothing_that_another_has_done(system: System) -> None:
+    """It freezes between two commits, past its lease; another finishes the run; then it wakes, and calls nobody."""
+    await system.apply(chain(system.record, "one", "two"))
+    await system.ingest()
+    system.relay()
+    zombie = system.worker(faults="engine.route_committed@1=stop")
+    await zombie.says("worker.started")
+    await system.deliver()
+    await zombie.stops()
+    other = system.worker()
+    await system.until_quiet()
+    zombie.send(signal.SIGCONT)
+    await zombie.says("engine.lease_lost", "lease.lost")
+    other.end()
+    await system.deliver()
+    await system.until_quiet()
+    await system.check(2, nodes=2)
+    assert [node for _, node, *_ in system.recorded()] == ["one", "two"] * 2
+
+
 async def test_a_redelivered_doorbell_does_nothing_twice(system: System) -> None:
     import redis  # noqa: PLC0415
 
