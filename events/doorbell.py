@@ -27,10 +27,12 @@ PAUSE = 0.5
 _log = structlog.get_logger(__name__)
 
 
-def broker_for(redis_url: str, middleware: list[dramatiq.Middleware]) -> RedisBroker:
+def broker_for(
+    redis_url: str, middleware: list[dramatiq.Middleware], make: type[RedisBroker] = RedisBroker
+) -> RedisBroker:
     """Dramatiq's broker with exactly this middleware. Short timeouts: a dead Redis must not hold anybody up."""
     client = redis.Redis.from_url(redis_url, socket_timeout=5.0, socket_connect_timeout=2.0)
-    return RedisBroker(client=client, middleware=middleware, heartbeat_timeout=15_000)  # type: ignore[no-untyped-call]  # dramatiq's
+    return make(client=client, middleware=middleware, heartbeat_timeout=15_000)
 
 
 class Doorbell:

@@ -17,12 +17,12 @@ from dramatiq.brokers.redis import RedisBroker
 
 from events.doorbell import ACTOR
 from events.telemetry import Telemetry
-from executor.engine.engine import Engine
 from executor.worker.tracing import rung_in
+from executor.worker.waiting import Takes
 
 
 def declare(
-    broker: RedisBroker, queue: str, engine: Engine, loop: asyncio.AbstractEventLoop, telemetry: Telemetry
+    broker: RedisBroker, queue: str, engine: Takes, loop: asyncio.AbstractEventLoop, telemetry: Telemetry
 ) -> None:
     """Declares the actor on a broker, bound to this engine.
 

@@ -45,13 +45,12 @@ from executor.worker.actors import declare
 from executor.worker.handover import HandOver
 from executor.worker.middleware import DoorbellBackoff
 from executor.worker.tracing import Tracing
+from executor.worker.waiting import BLOCK, Lookout, WaitingBroker
 from executor.worker.watchdog import STALLED, Watchdog
 from executor.workflow.outcomes import NodeError
 
 THREADS = 4
 """Dramatiq threads: each can hold one doorbell. They do nothing but wait for the engine."""
-IDLE_POLL = 10
-"""Milliseconds between two looks of an idle Dramatiq consumer at Redis, at most. Its own default is a second."""
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -83,7 +82,7 @@ class WorkerProcess:
         self._telemetry = telemetry
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
-        self._broker = broker_for(settings.redis_url, [Tracing(), DoorbellBackoff()])
+        self._broker = broker_for(settings.redis_url, [Tracing(), DoorbellBackoff()], WaitingBroker)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._doorbell = Doorbell(broker_for(settings.redis_url, []))
         self._database = Database(settings.database_url, "worker", size=8)
@@ -96,20 +95,28 @@ class WorkerProcess:
             ConfigError: the settings or the node modules cannot work.
             HeadraceError: the database is not what it should be.
 
-        PostgreSQL and Redis may be away: it waits for the one, and for the other Dramatiq's consumers do.
+        PostgreSQL and Redis may be away: it waits for the one, and looks for work without the other.
         """
         self._thread.start()
         self._engine = self._in_loop(self._compose())
+        lookout = Lookout(self._engine)
         self._keepers = [
             asyncio.run_coroutine_threadsafe(keep, self._loop)
-            for keep in (self._engine.leases.keep(), self._listening.keep(), self._database.keep_clock())
+            for keep in (
+                self._engine.leases.keep(),
+                self._listening.keep(),
+                self._database.keep_clock(),
+                lookout.keep(),
+            )
         ]
         self._watchdog = self._watch()
         self._watchdog.start()
         for queue in self._queues:
             self._broker.declare_queue(queue)
-        declare(self._broker, self._queues[0], self._engine, self._loop, self._telemetry)
-        self._worker = Worker(self._broker, queues=set(self._queues), worker_timeout=IDLE_POLL, worker_threads=THREADS)
+        declare(self._broker, self._queues[0], lookout, self._loop, self._telemetry)
+        self._worker = Worker(
+            self._broker, queues=set(self._queues), worker_timeout=int(BLOCK * 1000), worker_threads=THREADS
+        )
         settle()
         self._worker.start()
         for queue in self._queues:  # whatever fell due while nobody was here

@@ -132,3 +132,18 @@ async def test_redis_killed_and_back_under_load(
     await system.until_quiet()
     await in_the_log(system, senders.acknowledged)
     await system.check(len(senders.acknowledged), nodes=2)
+
+
+async def test_work_is_done_while_redis_is_away(fragile: tuple[System, EmbeddedPostgres, EmbeddedRedis]) -> None:
+    """No doorbell reaches anybody: the worker looks by itself."""
+    system, _, server = fragile
+    await system.apply(chain(system.record, "one", "two"))
+    await system.ingest()
+    await system.worker().says("worker.started")
+    await asyncio.to_thread(server.kill)
+    senders = Senders(system, count=4)
+    await senders.until(50)
+    await senders.end()
+    assert senders.refused == []
+    await system.until_quiet()
+    await system.check(len(senders.acknowledged), nodes=2)
