@@ -301,6 +301,15 @@ async def several(server: Server, clock: Clock) -> AsyncIterator[Certificates]:
     await several.close()
 
 
+async def asked_for_ours(server: Server, fetching: asyncio.Task[None], times: int = 1) -> None:
+    """Until the server was asked for `URL`, or whoever fetches it has failed."""
+    while server.paths.count("/certs/one.pem") < times and not fetching.done():
+        server.asked.clear()
+        waiting = asyncio.create_task(server.asked.wait())
+        await asyncio.wait((waiting, fetching), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+
 async def test_failures_at_one_sender_do_not_keep_another_s_certificates_away(
     several: Certificates, server: Server
 ) -> None:
@@ -323,9 +332,7 @@ async def test_fetches_under_way_at_one_sender_do_not_keep_another_s_certificate
     with pytest.raises(Overloaded):
         await several.fetch("https://other.example.com/another")
     ours = asyncio.create_task(several.fetch(URL))
-    while URL.rpartition("/")[2] not in str(server.paths):
-        server.asked.clear()
-        await server.asked.wait()
+    await asked_for_ours(server, ours)
     server.hold.set()
     await asyncio.gather(*asking, ours)
     assert several[URL] == LEAF
@@ -350,9 +357,7 @@ async def test_a_certificate_that_was_good_is_fetched_again_however_many_are_und
     asking = [asyncio.create_task(known.fetch(f"https://{HOST}/{number}")) for number in range(MOST_AT_ONCE)]
     await server.asked.wait()
     again = asyncio.create_task(known.fetch(URL))
-    while server.paths.count("/certs/one.pem") < 2:
-        server.asked.clear()
-        await server.asked.wait()
+    await asked_for_ours(server, again, times=2)
     server.hold.set()
     await asyncio.gather(*asking, again)
     assert known[URL] == LEAF
