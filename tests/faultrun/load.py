@@ -10,6 +10,7 @@ import contextlib
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -35,7 +36,7 @@ class Load:
     def __init__(self, url: str, secret: str, count: int, seconds: float, chance: random.Random) -> None:
         self.acknowledged: dict[str, UUID] = {}
         self.given_up: list[str] = []
-        self.again = 0
+        self.again: Counter[str] = Counter()
         self._url, self._secret = url, secret
         self._count, self._seconds = count, seconds
         self._chance = chance
@@ -74,8 +75,8 @@ class Load:
             headers = sign("github", self._secret, "push", key, body, time.time())
             try:
                 response = await client.post(self._url, content=body, headers=headers)
-            except httpx2.TransportError:
-                self.again += 1
+            except httpx2.TransportError as error:
+                self.again[type(error).__name__] += 1
                 await asyncio.sleep(0.1)
                 continue
             if 200 <= response.status_code < 300:
@@ -83,6 +84,6 @@ class Load:
                 return
             if response.status_code != 503:
                 raise AssertionError(f"{key}: expected a 2xx or 503, got {response.status_code}: {response.text}")
-            self.again += 1
+            self.again["503"] += 1
             await asyncio.sleep(0.1)
         self.given_up.append(key)

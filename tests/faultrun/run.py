@@ -77,7 +77,7 @@ async def fault_run(plan: Plan, directory: Path, say: Callable[[str], None]) -> 
                 group.create_task(load.run(plan.patience))
                 for planned in schedule(plan.seed, plan.faults, plan.seconds, plan.only):
                     group.create_task(injure(planned))
-            tell(f"all sent, {load.again} tries again; waiting for the rest")
+            tell(f"all sent, {load.again.total()} tries again; waiting for the rest")
             quiet = await made.quiet(plan.patience)
             tell("quiet" if quiet else f"not quiet after {plan.patience:g} s")
         finally:
@@ -97,9 +97,10 @@ async def fault_run(plan: Plan, directory: Path, say: Callable[[str], None]) -> 
 
 def _notes(made: World, load: Load, verdict: Verdict) -> list[str]:
     fallen = {name: member.fell for name, member in made.members.items() if member.fell}
+    reasons = ", ".join(f"{count} {reason}" for reason, count in load.again.most_common())
     statuses = Counter(call.status for call in made.sink.calls)
     return [
-        f"{load.again} tries of senders came to nothing and were repeated",
+        f"{load.again.total()} tries of senders came to nothing and were repeated: {reasons}",
         f"{statuses.total():,} calls reached the sink, {statuses[500]} were answered 500, {statuses[0]} not at all",
         f"{verdict.renamed} events were acknowledged under another id than that of their first receipt",
         f"{verdict.late} calls came late, of workers that had been frozen in the middle of them",
