@@ -9,6 +9,7 @@ was done (`compensate`), runs its `on_error`, and ends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from itertools import chain
 
 import msgspec
 
@@ -163,8 +164,9 @@ class _Look:
         """Ends the items that are settled and starts others, `concurrency` at once, unless too many have failed."""
         assert body is not None
         stopped = body.failures is not None and len(items.failed) > body.failures
-        begun = {} if stopped and not self._flying(path) else dict(items.frames)
-        fresh = iter(()) if stopped else iter(range(items.next, items.count))
+        flying = stopped and self._flying(path)  # what is in flight is waited for
+        begun = dict(items.frames) if flying or not stopped else {}
+        fresh = iter(()) if stopped else chain(reversed(items.again), range(items.next, items.count))
         while len(begun) < body.concurrency and (index := next(fresh, None)) is not None:
             begun[index] = {}
         for index, nodes in begun.items():
@@ -173,6 +175,8 @@ class _Look:
                 self.facts.append(ItemEnded(path, index, error=broken(body.level, nodes)))
             elif stopped:
                 del self.start[before:]
+        if flying:
+            return
         if not begun and stopped:
             text = f"{len(items.failed)} of {items.count} items failed; the first: {items.error}"
             self.facts.append(NodeFailed(path, 1, "item", text[:2000]))
@@ -195,7 +199,7 @@ def _over(waiting: Waiting, path: str) -> NodeCompleted | NodeFailed:
 
 
 def _fail(graph: Graph, state: RunState, error: str) -> Note | End:
-    if graph.undoes and state.nodes:
+    if graph.undoes and any(_takes_back(graph, state)):
         return Note((RunFailing(error),))
     return _ended(state, error)
 

@@ -38,7 +38,7 @@ from executor.workflow.facts import (
     SignalReceived,
 )
 from executor.workflow.paths import item_prefix, steps
-from executor.workflow.waits import ForEvent, Wait
+from executor.workflow.waits import ForChild, ForEvent, Wait
 
 
 class RunStatus(Enum):
@@ -84,6 +84,7 @@ class Waiting(msgspec.Struct, tag=True):
 class Items(msgspec.Struct, tag=True):
     """A `map` at work. Items begin in their order: those below `next` began, of those `frames` has the ones that have
     not ended, each with the states of its nodes. `failed`: the items that ended with an error, `error` the first one.
+    `again`: the items that failed before the run was reopened and did not begin again, the next one last.
     """
 
     count: int
@@ -91,12 +92,17 @@ class Items(msgspec.Struct, tag=True):
     frames: dict[int, dict[str, NodeState]] = {}
     failed: list[int] = []
     error: str = ""
+    again: list[int] = []
 
     def frame(self, index: int) -> dict[str, NodeState]:
         """The states of an item's nodes. An item that is seen for the first time begins, and those before it."""
         while self.next <= index:
             self.frames[self.next] = {}
             self.next += 1
+        if index not in self.frames:
+            place = next(at for at in range(len(self.again) - 1, -1, -1) if self.again[at] == index)
+            del self.again[place]  # near the end, where those in flight are: this costs nothing
+            self.frames[index] = {}
         return self.frames[index]
 
 
@@ -269,7 +275,26 @@ def _reopen(state: RunState, fact: RunReopened) -> None:
     for path in fact.nodes:
         before = state.nodes.pop(path, None)
         if isinstance(before, Broken) and before.items is not None:
-            items = before.items
-            items.frames |= {index: {} for index in items.failed}
-            items.failed, items.error = [], ""
-            state.nodes[path] = items
+            state.nodes[path] = before.items
+    for node in state.nodes.values():
+        if isinstance(node, Items):
+            _afresh(node)
+
+
+def _afresh(items: Items) -> None:
+    """A map that goes on after the run had ended: items that failed begin again, others keep what is done in them."""
+    items.again = sorted({*items.again, *items.failed}, reverse=True)
+    items.failed, items.error = [], ""
+    for nodes in items.frames.values():
+        for name, node in list(nodes.items()):
+            found = node.items if isinstance(node, Broken) else node
+            if isinstance(found, Items):
+                nodes[name] = found
+                _afresh(found)
+            elif isinstance(node, Broken | Retrying) or forlorn(node) or (isinstance(node, Skipped) and node.failed):
+                del nodes[name]
+
+
+def forlorn(node: NodeState) -> bool:
+    """Whether a node waits for what nobody tells a run that has ended: it has to ask anew."""
+    return isinstance(node, Waiting) and isinstance(node.wait, ForEvent | ForChild)
