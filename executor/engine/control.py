@@ -80,7 +80,7 @@ class Control:
             raise NodeError("input", f"expected runs that start each other at most {MOST_DEPTH} deep, got more")
         graph = await self._find(inputs.workflow)
         check_input(graph, inputs.input)
-        id = derived_id(run.id, path, str(attempt))
+        id = derived_id(run.id, path, str(attempt), repr(run.state.since))  # a run that was reopened asks for another
         started = RunStarted(
             workflow=graph.name,
             workflow_hash=graph.hash.hex(),
