@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 
 from events.errors import ConfigError
@@ -56,8 +55,8 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{file.name}:{document['workflow']}", document
     for file in sorted(ROOT.glob("docs/*.md")):
         for block in file.read_text().split("```yaml\n")[1:]:
-            for document in yaml.safe_load_all(block.split("```")[0]):
-                if isinstance(document, dict) and "workflow" in document:
+            if block.startswith("workflow:"):
+                for document in load_yaml(block.split("```")[0]):
                     yield f"{file.name}:{document['workflow']}", document
 
 
