@@ -51,7 +51,8 @@ def main() -> int:
 async def _run(plan: Plan, logs: Path | None) -> Outcome:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with scratch() as directory:
         try:
             return await fault_run(plan, directory, lambda what: print(what, flush=True))

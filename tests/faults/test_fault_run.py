@@ -276,8 +276,8 @@ async def test_a_short_fault_run_finds_nothing(record_property: Callable[[str, o
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     with scratch() as directory:
-        outcome = await fault_run(Plan(seed, events=300, seconds=14.0, faults=14, patience=60.0), directory, print)
+        outcome = await fault_run(Plan(seed, events=300, seconds=10.0, faults=12, patience=60.0), directory, print)
     record_property("faults", outcome.line())
     print(outcome.line(), *outcome.notes, sep="\n")
     assert outcome.verdict.good, outcome.verdict
-    assert outcome.faults.total() >= 10
+    assert outcome.faults.total() >= 8, "a dropped reply may find too little to drop, all others come"
