@@ -11,6 +11,9 @@ FUZZ_SECONDS = 300
 
 BIN = .venv/bin
 READY = .venv/.installed
+# Whom `make bench-runs PEERS=1` measures beside us: nothing else needs them (nor npm)
+PEERS_IN = tests/bench/peers
+PEERS_READY = $(PEERS_IN)/.venv/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install check test fuzz faults demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs lint format types lock clean
@@ -54,8 +57,8 @@ bench-verify: $(READY) ## what each provider's signature costs, in µs
 bench-spool: $(READY) ## what ingest acknowledges while PostgreSQL is away, and how soon the log has it afterwards
 	$(BIN)/python -m tests.bench.spool
 
-bench-runs: $(READY) ## how many runs a second are finished, and how soon
-	$(BIN)/python -m tests.bench.runs
+bench-runs: $(READY) $(if $(PEERS),$(PEERS_READY)) ## how many runs a second are finished, and how soon; PEERS=1: beside DBOS and Restate
+	$(BIN)/python -m tests.bench.runs $(if $(PEERS),--peers)
 
 lint: $(READY) ## ruff's rules
 	$(BIN)/ruff check .
@@ -71,7 +74,7 @@ lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 		pyproject.toml -o requirements.lock
 
 clean: ## remove .venv, node_modules, caches and build output; the data in .headrace stays
-	rm -rf .venv dist build *.egg-info tests/vendors/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist build *.egg-info tests/vendors/node/node_modules $(PEERS_IN)/.venv $(PEERS_IN)/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two installs: one that accepts only what is locked by hash, then the project, which has no hash. The second one
@@ -97,4 +100,10 @@ $(READY): requirements.lock pyproject.toml
 		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock; \
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi; \
+	touch $@
+
+$(PEERS_READY): $(PEERS_IN)/requirements.txt $(PEERS_IN)/node/package-lock.json $(READY)
+	$(BIN)/python -m venv --clear $(PEERS_IN)/.venv
+	$(PEERS_IN)/.venv/bin/python -m pip install -q --disable-pip-version-check -r $(PEERS_IN)/requirements.txt
+	cd $(PEERS_IN)/node && npm ci --ignore-scripts
 	touch $@

@@ -1,14 +1,17 @@
 """`make bench-runs`: a workflow of three effectful no-op nodes, each committed before the next begins, in one worker.
 
     drain      deliveries that were all acknowledged before the worker started: runs/s from first start to last end
-    one        one in flight: from POST to run finished, and from POST to the first node
+    one        one in flight: from POST until PostgreSQL has told of the run's end, and from POST to the first node
+    many       the same with 64 in flight: runs/s
     sustained  runs/s while webhooks keep coming as fast as ingest acknowledges them (ingest, worker, PostgreSQL and the
                generator share this machine's cores)
     profile    the same drain under cProfile: where the engine's time goes
 
+    peers      `one` and `many` beside DBOS and Restate, in turns (`tests.bench.peers.compare`)
+
 Times come from one clock: the client's before it posts, the node's own, and the database's, all on this machine.
 
-    python -m tests.bench.runs [--deliveries 20000] [--profile]
+    python -m tests.bench.runs [--deliveries 20000] [--rounds 3] [--profile] [--peers [--only-peers]]
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import msgspec
 
 from events.database import Database
+from tests.bench.closed import Connection, Done, closed, ends
 from tests.bench.generator import generate
 from tests.bench.ingest import payload, signature
+from tests.bench.peers.compare import IN_FLIGHT, Figures, compare, medians
 from tests.bench.stand import Stand, free_port, percentile, publish, stand, stop, until_ready
 
 WORKFLOW = {
@@ -85,52 +89,49 @@ async def drain(made: Stand, name: str, count: int, profile: str | None = None) 
     return {"runs": stored, "seconds": seconds, "rps": stored / seconds}
 
 
-async def one_in_flight(made: Stand, count: int) -> dict[str, float]:
-    await made.fresh_database("one")
+class Loops(msgspec.Struct, frozen=True):
+    """The closed loops of one round."""
+
+    one: Done
+    to_first: list[float]
+    many: Done
+
+
+async def closed_loops(made: Stand, name: str) -> Loops:
+    """One in flight, then 64."""
+    await made.fresh_database(name)
     await made.apply(WORKFLOW)
     port = free_port()
-    ingest = made.headrace("ingest", "ingest", "--port", str(port))
-    worker = made.headrace("worker-one", "worker", "--queue", "webhook", more=WORKER)
+    ingest = made.headrace(f"ingest-{name}", "ingest", "--port", str(port))
+    worker = made.headrace(f"worker-{name}", "worker", "--queue", "webhook", more=WORKER)
     await until_ready(port, ingest)
     body = payload()
-    to_end, to_first = [], []
-    async with made.database() as database, httpx2.AsyncClient() as client:
-        for number in range(count + 20):  # the first twenty warm up
-            began = time.time()
-            headers = {
-                "x-github-event": "push",
-                "x-hub-signature-256": signature(body),
-                "x-github-delivery": f"one-{number}",
-            }
-            response = await client.post(f"http://127.0.0.1:{port}/in/bench", content=body, headers=headers)
-            response.raise_for_status()
-            row = await _ended(database, response.json()["id"])
-            if number >= 20:
-                to_end.append(row[0] - began)
-                to_first.append(msgspec.json.decode(row[1])["output"] - began)
+    headers = f"content-type: application/json\r\nx-github-event: push\r\nx-hub-signature-256: {signature(body)}\r\n"
+    async with made.database() as database, ends(made.database_url) as ended:
+
+        async def call(connection: Connection, number: int) -> str:
+            answer = await connection.post("/in/bench", f"{headers}x-github-delivery: {number}\r\n", body)
+            delivery = str(msgspec.json.decode(answer)["id"])
+            await ended.of(delivery)
+            return delivery
+
+        one = await closed(port, 1, 300, call, warm=50)
+        firsts = {
+            str(row[0]): float(msgspec.json.decode(row[1])["output"])
+            for row in await database.fetch(
+                "SELECT r.delivery_id, e.body FROM run r JOIN event e ON e.stream_id = r.id AND e.version = 1"
+            )
+        }
+        many = await closed(port, IN_FLIGHT, 10_000, call, warm=1000)
     stop(worker)
     stop(ingest)
-    return {
-        "p50_s": percentile(to_end, 0.5),
-        "p99_s": percentile(to_end, 0.99),
-        "first_node_p50_s": percentile(to_first, 0.5),
-        "first_node_p99_s": percentile(to_first, 0.99),
-    }
+    return Loops(one, [firsts[delivery] - began for delivery, began, _ in one.calls], many)
 
 
-async def _ended(database: Database, delivery: str) -> Any:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        rows = await database.fetch(
-            "SELECT extract(epoch FROM r.ended_at)::float8, e.body "
-            "FROM run r JOIN event e ON e.stream_id = r.id AND e.version = 1 "
-            "WHERE r.delivery_id = $1 AND r.ended_at IS NOT NULL",
-            delivery,
-        )
-        if rows:
-            return rows[0]
-        await asyncio.sleep(0.005)
-    raise SystemExit(f"delivery {delivery}: expected its run to end within 20 s")
+async def ours(made: Stand, name: str) -> Figures:
+    """One round beside the peers."""
+    loops = await closed_loops(made, name)
+    return Figures(loops.many.rps, loops.one.percentile(0.5))
 
 
 async def sustained(made: Stand, seconds: float) -> dict[str, float]:
@@ -152,45 +153,69 @@ async def sustained(made: Stand, seconds: float) -> dict[str, float]:
     return {"rps": rate, "posted_rps": posted["rps"], "post_p99_s": posted["p99_s"]}
 
 
-async def main(deliveries: int, rounds: int, profile: bool) -> None:
+async def main(options: argparse.Namespace) -> None:
     with stand() as made:
         await made.season()
-        drains = [await drain(made, f"drain{number}", deliveries) for number in range(rounds)]
-        for result in drains:
-            print(f"drain: {result['runs']} runs in {result['seconds']:.2f} s: {result['rps']:,.0f}/s")
-        best = sorted(drains, key=lambda result: result["rps"])[len(drains) // 2]
-        one = await one_in_flight(made, 300)
-        flow = await sustained(made, 10)
-        if profile:
-            path = str(made.scratch / "profile.txt")
-            await drain(made, "profiled", deliveries // 4, path)
-            print(Path(path).read_text())
-    figures = {
+        figures: dict[str, Any] = {}
+        rows: list[tuple[str, str]] = []
+        if not options.only_peers:
+            await alone(made, options, figures, rows)
+        if options.peers:
+            beside(await compare(made, ours, options.rounds), figures, rows)
+    title = "runs of three effectful nodes, each committed before the next begins; one worker process"
+    publish("peers" if options.only_peers else "runs", title, ("what", "figure"), rows, figures)
+
+
+async def alone(made: Stand, options: argparse.Namespace, figures: dict[str, Any], rows: list[tuple[str, str]]) -> None:
+    """What needs no peer."""
+    drains = [await drain(made, f"drain{number}", options.deliveries) for number in range(options.rounds)]
+    for result in drains:
+        print(f"drain: {result['runs']} runs in {result['seconds']:.2f} s: {result['rps']:,.0f}/s")
+    best = sorted(drains, key=lambda result: result["rps"])[len(drains) // 2]
+    loops = await closed_loops(made, "loops")
+    flow = await sustained(made, 10)
+    if options.profile:
+        path = str(made.scratch / "profile.txt")
+        await drain(made, "profiled", options.deliveries // 4, path)
+        print(Path(path).read_text())
+    figures |= {
         "headrace_rps": round(best["rps"], 1),
         "drained": best["runs"],
-        **{key: round(value, 6) for key, value in one.items()},
+        "p50_s": round(loops.one.percentile(0.5), 6),
+        "p99_s": round(loops.one.percentile(0.99), 6),
+        "first_node_p50_s": round(percentile(loops.to_first, 0.5), 6),
+        "first_node_p99_s": round(percentile(loops.to_first, 0.99), 6),
+        "closed_64_rps": round(loops.many.rps, 1),
+        "closed_64_p50_s": round(loops.many.percentile(0.5), 6),
         "sustained_rps": round(flow["rps"], 1),
         "sustained_posted_rps": round(flow["posted_rps"], 1),
         "sustained_post_p99_s": round(flow["post_p99_s"], 6),
     }
-    publish(
-        "runs",
-        "runs of three effectful nodes, each committed before the next begins; one worker process",
-        ("what", "figure"),
-        [
-            (
-                f"drain of {best['runs']:,} acknowledged deliveries (median of {rounds})",
-                f"{best['rps']:,.0f} runs/s",
-            ),
-            ("one in flight, POST to run finished, p50", f"{one['p50_s'] * 1e3:.1f} ms"),
-            ("one in flight, POST to run finished, p99", f"{one['p99_s'] * 1e3:.1f} ms"),
-            ("idle, POST to first node, p50", f"{one['first_node_p50_s'] * 1e3:.1f} ms"),
-            ("idle, POST to first node, p99", f"{one['first_node_p99_s'] * 1e3:.1f} ms"),
-            ("sustained while webhooks come", f"{flow['rps']:,.0f} runs/s"),
-            ("… webhooks acknowledged meanwhile", f"{flow['posted_rps']:,.0f}/s"),
-        ],
-        figures,
-    )
+    rows += [
+        (
+            f"drain of {best['runs']:,} acknowledged deliveries (median of {options.rounds})",
+            f"{best['rps']:,.0f} runs/s",
+        ),
+        ("one in flight, POST to run finished, p50", f"{figures['p50_s'] * 1e3:.1f} ms"),
+        ("one in flight, POST to run finished, p99", f"{figures['p99_s'] * 1e3:.1f} ms"),
+        ("idle, POST to first node, p50", f"{figures['first_node_p50_s'] * 1e3:.1f} ms"),
+        ("idle, POST to first node, p99", f"{figures['first_node_p99_s'] * 1e3:.1f} ms"),
+        ("64 in flight, POST to run finished", f"{loops.many.rps:,.0f} runs/s"),
+        ("sustained while webhooks come", f"{flow['rps']:,.0f} runs/s"),
+        ("… webhooks acknowledged meanwhile", f"{flow['posted_rps']:,.0f}/s"),
+    ]
+
+
+def beside(found: dict[str, list[Figures]], figures: dict[str, Any], rows: list[tuple[str, str]]) -> None:
+    """Medians of everybody's rounds, and how many times theirs ours is."""
+    of = {name: medians(rounds) for name, rounds in found.items()}
+    own = of["headrace"]
+    for name, theirs in of.items():
+        key = "headrace_beside" if name == "headrace" else name
+        figures[f"{key}_rps"], figures[f"{key}_p50_s"] = round(theirs.rps, 1), round(theirs.p50_s, 6)
+        times = "" if theirs is own else f" (ours is {own.rps / theirs.rps:.1f} times that)"
+        rows.append((f"{name}: {IN_FLIGHT} in flight{times}", f"{theirs.rps:,.0f} runs/s"))
+        rows.append((f"{name}: one in flight, start to finished, p50", f"{theirs.p50_s * 1e3:.1f} ms"))
 
 
 if __name__ == "__main__":
@@ -198,5 +223,6 @@ if __name__ == "__main__":
     parser.add_argument("--deliveries", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
-    options = parser.parse_args()
-    asyncio.run(main(options.deliveries, options.rounds, options.profile))
+    parser.add_argument("--peers", action="store_true", help="beside DBOS and Restate; say make bench-runs PEERS=1")
+    parser.add_argument("--only-peers", action="store_true", help="with --peers, nothing else; into peers.json")
+    asyncio.run(main(parser.parse_args()))

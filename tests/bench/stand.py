@@ -77,11 +77,15 @@ class Stand:
 
     async def fresh_database(self, name: str) -> None:
         """Makes and migrates a database; from now on everything uses it."""
+        self.database_url = await self.empty_database(name)
+        await upgrade_async(self.database_url)
+
+    async def empty_database(self, name: str) -> str:
+        """Makes a database and answers its URL."""
         admin = await asyncpg.connect(self._postgres.url)
         await admin.execute(f"CREATE DATABASE {name}")
         await admin.close()
-        self.database_url = self._postgres.database_url(name)
-        await upgrade_async(self.database_url)
+        return self._postgres.database_url(name)
 
     @property
     def environment(self) -> dict[str, str]:
