@@ -49,7 +49,7 @@ async def test_who_has_not_ended_or_has_completed_is_not_reopened(everyone: Worl
 
 async def test_a_run_goes_on_where_its_version_says_unless_told_otherwise(everyone: World) -> None:
     a, b = await everyone.ended(), await everyone.ended()
-    assert await reopen(everyone.operator, [Reopen(a, BODY)]) == {a: "default"}
+    assert await reopen(everyone.operator, [Reopen(a, BODY)]) == {a: "webhook"}
     await everyone.admin.execute(
         """INSERT INTO workflow_version VALUES ('hash', 1, 'w', '{"queue": "high_priority"}')""",
     )
@@ -150,5 +150,5 @@ async def test_a_history_with_two_events_of_one_version_is_refused(everyone: Wor
 async def test_many_are_reopened_together(everyone: World) -> None:
     ids: list[UUID] = [await everyone.ended() for _ in range(5)]
     assert set(await reopen(everyone.operator, [Reopen(id, BODY) for id in ids])) == set(ids)
-    assert {item.id for item in await everyone.work.claim("default", 10, 10)} == set(ids)
+    assert {item.id for item in await everyone.work.claim("webhook", 10, 10)} == set(ids)
     assert len({signal for id in ids for signal, _ in await everyone.inbox(id)}) == 5

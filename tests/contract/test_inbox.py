@@ -59,8 +59,8 @@ async def test_a_due_item_keeps_its_place_when_it_is_told_something(everyone: Wo
 
 
 async def test_who_is_not_there_is_told_nothing(everyone: World) -> None:
-    (delivery,) = await deliver(everyone.ingest)
     ended, sleeping = await everyone.ended(), await everyone.sleeping()
+    (delivery,) = await deliver(everyone.ingest)
     messages = [Message(id, "cancel", b"{}") for id in (uuid7(1.0), delivery, ended, sleeping)]
     assert [type(answer) for answer in await send(everyone.operator, messages)] == [Ended, Ended, Ended, Sent]
     assert await everyone.count("inbox") == 1
