@@ -34,6 +34,7 @@ class Rechecked(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         delivery: the delivery that it became, or, for a duplicate, that is in the log already; None in a dry run.
         reason: why it is still refused.
+        earlier: it was admitted before this command, which did nothing with it.
     """
 
     id: UUID
@@ -41,6 +42,7 @@ class Rechecked(msgspec.Struct, frozen=True, kw_only=True):
     result: Literal["admitted", "duplicate", "refused"]
     delivery: UUID | None = None
     reason: str | None = None
+    earlier: bool = False
 
 
 async def recheck_all(database: Database, settings: Settings, ids: Sequence[UUID], *, dry_run: bool) -> list[Rechecked]:
@@ -107,7 +109,7 @@ class _Rechecking:
             return None
         if kept.admitted_as is not None:  # by an earlier command
             result: Literal["admitted", "duplicate"] = "admitted" if kept.by_staff else "duplicate"
-            return Rechecked(id=id, source=kept.source, result=result, delivery=kept.admitted_as)
+            return Rechecked(id=id, source=kept.source, result=result, delivery=kept.admitted_as, earlier=True)
         source = self._sources.get(kept.source_id, Refused("its source does not exist any more"))
         request = reopened(kept, self._box, self._limit)
         for refused in (source, request):

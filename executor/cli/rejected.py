@@ -109,11 +109,14 @@ def recheck(ids: Sequence[UUID], source: str | None, dry_run: bool, as_json: boo
             print_json(result)
     elif results:
         click.echo(table(["ID", "SOURCE", "RESULT"], [(r.id, r.source or "-", said(r)) for r in results]))
-    counts = {name: sum(r.result == name for r in results) for name in ("admitted", "duplicate", "refused")}
+    counts = {
+        name: sum(r.result == name and not r.earlier for r in results) for name in ("admitted", "duplicate", "refused")
+    }
     admitted = "would be admitted" if dry_run else "admitted"
+    earlier = sum(r.earlier for r in results)
     click.echo(
         f"{len(results)} checked: {counts['admitted']} {admitted}, {counts['duplicate']} duplicate, "
-        f"{counts['refused']} still refused",
+        f"{counts['refused']} still refused" + (f", {earlier} dealt with before" if earlier else ""),
         err=True,
     )
 
@@ -121,6 +124,8 @@ def recheck(ids: Sequence[UUID], source: str | None, dry_run: bool, as_json: boo
 def said(result: Rechecked) -> str:
     """A result in words."""
     match result.result:
+        case "admitted" if result.earlier:
+            return f"was admitted before, as {result.delivery}"
         case "admitted":
             return "would be admitted" if result.delivery is None else f"admitted as {result.delivery}"
         case "duplicate":

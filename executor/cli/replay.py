@@ -68,19 +68,24 @@ def _fault(asked: Replay, came: Outcomes, started: list[dict[str, str]], wait: f
     late = len(asked.parts) - len(came)
     parked = [said["reason"] for said in came.values() if "reason" in said]
     if late:
-        which = f"{late} of the {len(asked.items)} items" if asked.items else "the replay"
+        which = f"{late} of {_items(asked)}" if len(asked.items) > 1 else "the replay"
         return (
             f"no worker took {which} within {wait:g} s; it will run when one serves {REPLAY_QUEUE}"
             f" (replay {asked.id}; headrace events {asked.delivery_id} shows it)"
         )
     if parked:
-        which = f"{len(parked)} of the {len(asked.items)} items were" if asked.items else "the delivery was"
-        return f"{which} parked instead: {parked[0]}"
+        which = f"{len(parked)} of {_items(asked)}" if len(asked.items) > 1 else "the delivery"
+        return f"{which} {'was' if len(parked) == 1 else 'were'} parked instead: {parked[0]}"
     if not started:
         over = dict.fromkeys(f"; {one['workflow']}: {one['reason']}" for s in came.values() for one in _passed_over(s))
-        which = f"any of the {len(asked.items)} items" if asked.items else "this delivery"
+        any_of = "" if len(asked.items) == 1 else "any of "
+        which = f"{any_of}{_items(asked)}" if asked.items else "this delivery"
         return f"no workflow wants {which} now, so nothing was started{''.join(over)}"
     return None
+
+
+def _items(asked: Replay) -> str:
+    return "the one item" if len(asked.items) == 1 else f"the {len(asked.items)} items"
 
 
 async def _replay(settings: Settings, id: UUID, reason: str | None, wait: float) -> tuple[Replay, Outcomes]:

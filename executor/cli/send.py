@@ -109,6 +109,12 @@ def _report(tally: Tally, seconds: float, as_json: bool) -> None:
     click.echo(
         f"{tally.sent:,} sent in {span(seconds)} ({tally.sent / seconds:,.0f}/s): "
         f"{tally.accepted:,} accepted, {tally.duplicate:,} duplicate, {tally.refused:,} refused, "
-        f"{tally.failed:,} failed, {tally.retries:,} retries; "
-        f"acknowledged within {span(p50)} (p50), {span(p99)} (p99)"
+        f"{tally.failed:,} failed, {tally.retries:,} retries" + _waits(tally, p50, p99)
     )
+
+
+def _waits(tally: Tally, p50: float, p99: float) -> str:
+    """How long it took, rounded up to a millisecond; nothing where nothing was acknowledged."""
+    if not tally.waits:
+        return ""
+    return f"; acknowledged within {span(max(p50, 0.001))} (p50), {span(max(p99, 0.001))} (p99)"

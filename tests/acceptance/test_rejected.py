@@ -167,7 +167,10 @@ async def test_after_a_secret_is_corrected_what_was_refused_is_admitted_once(
 
     assert await done(headrace, "rejected", "recheck") == []
     again = await done(headrace, "rejected", "recheck", *map(str, ids))
-    assert again == results
+    assert again == [result | {"earlier": True} for result in results]
+    _, out, err = await headrace("rejected", "recheck", *map(str, ids))
+    assert out.count("was admitted before, as") == len(ids)
+    assert f"{len(ids)} checked: 0 admitted, 0 duplicate, 0 still refused, {len(ids)} dealt with before" in err
     assert await system.count("SELECT count(*) FROM event WHERE type = 'delivery.received'") == 3
 
 

@@ -16,6 +16,7 @@ import pytest
 from events.errors import ConfigError
 from executor.cli import sending
 from executor.cli.payloads import load_payloads, own_payloads
+from executor.cli.send import _report
 from executor.cli.senders import sender_for
 from executor.cli.sending import Delivery, Tally, send_all
 from ingest.definition import SourceDefinition
@@ -200,3 +201,13 @@ def test_payloads_that_cannot_be_read_are_a_clear_fault(tmp_path: Path, content:
         (tmp_path / "a.jsonl").write_text(content)
     with pytest.raises(ConfigError, match="expected"):
         load_payloads(tmp_path / "a.jsonl")
+
+
+def test_a_summary_never_says_that_nothing_took_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    quick, none = Tally(), Tally()
+    quick.count(Delivery(uuid.uuid4(), False, 200, "", b"", 1, 0.0002))
+    none.count(Delivery(None, False, 401, "no", b"", 1, 0.1))
+    _report(quick, 1.0, False)
+    assert "acknowledged within 1 ms (p50), 1 ms (p99)" in capsys.readouterr().out
+    _report(none, 1.0, False)
+    assert "within" not in capsys.readouterr().out
