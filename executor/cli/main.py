@@ -28,6 +28,7 @@ _COMMANDS = {
     "events": ("history", "List deliveries, or show all that happened to one."),
     "runs": ("history", "List runs, or show all that happened in one."),
     "rejected": ("rejected", "Look at refused requests; check them again and admit those that pass."),
+    "spool": ("spooled", "Look at deliveries that wait in this machine's spool, or were refused there."),
     "secrets": ("secrets", "List the secrets, never their values, and seal them by a new key."),
     "replay": ("replay", "Take a delivery or a run through its workflows again."),
     "cancel": ("control", "End runs now, and undo what they did."),
@@ -50,7 +51,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "On this machine", "commands": ["dev", "demo"]},
         {
             "name": "Look and act",
-            "commands": ["apply", "providers", "send", "events", "runs", "replay", "rejected", "secrets"],
+            "commands": ["apply", "providers", "send", "events", "runs", "replay", "rejected", "spool", "secrets"],
         },
         {
             "name": "Have a say in runs",

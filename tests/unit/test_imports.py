@@ -55,7 +55,7 @@ FENCES = [
     ("ingest", ("asyncpg", "sqlalchemy"), ()),
     ("executor", ("asyncpg", "sqlalchemy"), ("executor.cli",)),
     # The spool is ingest's own file, where the database is away: its SQL is nobody else's.
-    ("", ("sqlite3",), ("ingest.spool_store", "ingest.spool_place")),
+    ("", ("sqlite3",), ("ingest.spool_store", "ingest.spool_place", "ingest.spool_look")),
     # Dramatiq is the doorbell and the worker.
     ("", ("dramatiq",), ("events.doorbell", "executor.worker", "executor.cli")),
     # The web framework is at the edge.
