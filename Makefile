@@ -39,7 +39,7 @@ fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS
 faults: $(READY) ## everything is killed, frozen and cut off for five minutes; then the log is checked
 	$(BIN)/python -m tests.faultrun
 
-demo: $(READY) ## a webhook comes in, a worker is killed, the work is done: in about a minute, then all is gone
+demo: $(READY) ## a webhook comes in, a worker is killed, the work is done: in some 20 s, then all is gone
 	$(BIN)/headrace demo
 
 dev: $(READY) ## all processes and stores on this machine, until Ctrl-C; data stays in .headrace
