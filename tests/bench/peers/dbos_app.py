@@ -4,57 +4,58 @@
     python dbos_app.py URL
 
 Each line of its input, `IN_FLIGHT COUNT`, is answered by one line of JSON: runs a second and latencies. A run begins
-with the call of its workflow in this process and ends when that returns; there is no HTTP before it.
+with the call of its workflow in this process and ends when that returns; there is no HTTP before it. The functions are
+synchronous and called in threads: that was faster than asynchronous ones, with 1 in flight and with 64.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from dbos import DBOS
 
 
 @DBOS.step()
-async def noop() -> None:
+def noop() -> None:
     """Does nothing, durably."""
 
 
 @DBOS.workflow()
-async def three() -> None:
+def three() -> None:
     """Three steps, each noted before the next begins."""
-    await noop()
-    await noop()
-    await noop()
+    noop()
+    noop()
+    noop()
 
 
-async def measure(in_flight: int, count: int) -> dict[str, float]:
-    """`count` runs, `in_flight` at a time."""
-    left, seconds = iter(range(count)), []
-
-    async def keep_going() -> None:
-        for _ in left:
-            began = time.perf_counter()
-            await three()
-            seconds.append(time.perf_counter() - began)
-
+def one(_number: int) -> float:
+    """Seconds that a run takes."""
     began = time.perf_counter()
-    await asyncio.gather(*[keep_going() for _ in range(in_flight)])
-    seconds.sort()
-    return {"rps": count / (time.perf_counter() - began), "p50_s": seconds[count // 2]}
+    three()
+    return time.perf_counter() - began
 
 
-async def main(url: str) -> None:
+def measure(in_flight: int, count: int) -> dict[str, float]:
+    """`count` runs, `in_flight` at a time."""
+    with ThreadPoolExecutor(in_flight) as threads:
+        began = time.perf_counter()
+        seconds = sorted(threads.map(one, range(count)))
+        elapsed = time.perf_counter() - began
+    return {"rps": count / elapsed, "p50_s": seconds[count // 2]}
+
+
+def main(url: str) -> None:
     """Serves measurements until the input ends."""
     DBOS(config={"name": "peer", "system_database_url": url, "log_level": "ERROR"})
     DBOS.launch()
-    while line := await asyncio.to_thread(sys.stdin.readline):
+    for line in sys.stdin:
         in_flight, count = map(int, line.split())
-        print(json.dumps(await measure(in_flight, count)), flush=True)
+        print(json.dumps(measure(in_flight, count)), flush=True)
     DBOS.destroy()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    main(sys.argv[1])
