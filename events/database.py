@@ -154,7 +154,7 @@ class Database:
             Unavailable: there is no answer.
         """
         if self._pool is None:
-            raise Unavailable("the database is not open")
+            raise Unavailable("PostgreSQL was not reached yet")
         with translated():
             async with asyncio.timeout(within):
                 connection = await asyncpg.connect(self.url, timeout=within, server_settings=self._settings)
@@ -185,7 +185,7 @@ class Database:
     async def connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
         """A pooled connection; errors inside are translated."""
         if self._pool is None:
-            raise Unavailable("the database is not open")
+            raise Unavailable("PostgreSQL was not reached yet")
         with translated():
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 try:

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 import structlog
@@ -32,7 +32,7 @@ from ingest.certificates import Certificates
 from ingest.compiled import compile_source
 from ingest.keeper import Keeper, keeper_of
 from ingest.peers import Peers
-from ingest.readiness import Full, NotReady, Ready, Spooling
+from ingest.readiness import NO_SOURCES, NotReady, Readiness, Readings, told
 from ingest.rejections import Rejections
 from ingest.room import Room
 from ingest.routes import Door
@@ -85,6 +85,12 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
         telemetry=telemetry,
     )
 
+    async def read() -> Readiness:
+        readiness = await keeper.readiness()
+        return readiness if catalogue.usable or isinstance(readiness, NotReady) else NotReady(NO_SOURCES, NO_SOURCES)
+
+    readings = Readings(read)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         keeper.start()
@@ -107,19 +113,9 @@ def create_app(settings: Settings, telemetry: Telemetry) -> Litestar:
 
     @get("/health/ready")
     async def ready() -> Response[dict[str, Any]]:
-        """200 when a delivery would be kept now, in the log or in the spool, else 503 with the reason."""
-        readiness = await keeper.readiness()
-        match readiness if catalogue.usable else NotReady("its sources are not known here yet"):
-            case Ready(refused):
-                return Response({"status": "ready"} | ({"refused": refused} if refused else {}))
-            case Spooling() as spooling:
-                return Response({"status": "spooling"} | msgspec.to_builtins(spooling))
-            case Full() as full:
-                return Response({"status": "full"} | msgspec.to_builtins(full), status_code=503)
-            case NotReady(reason):
-                return Response({"status": "not ready", "reason": f"the event log: {reason}"}, status_code=503)
-            case impossible:
-                assert_never(impossible)
+        """200 when a delivery would be kept now, in the log or in the spool, else 503."""
+        status, body = told(await readings.now())
+        return Response(body, status_code=status)
 
     return Litestar(
         route_handlers=[asgi("/in", is_mount=True, copy_scope=False)(door.__call__), live, ready],

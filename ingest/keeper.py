@@ -29,7 +29,7 @@ from events.errors import BadRow, HeadraceError, Overloaded, Unavailable
 from events.ids import Clock
 from events.journal import Journal
 from events.types import Appended, Receipt
-from ingest.readiness import Full, NotReady, Readiness, Ready, Spooling
+from ingest.readiness import AWAY, SPOOL_FAILS, STARTING, Full, NotReady, Readiness, Ready, Spooling
 from ingest.spool import Spool
 from ingest.spool_drain import Drain
 from ingest.spool_log import BoundedLog, DatabaseLog, Log
@@ -40,8 +40,7 @@ ASK = 2.0
 """Seconds that a question for readiness may take."""
 PACE = 2 << 20
 """Bytes of a batch that earn it another second of patience: a large one takes long where nothing is wrong."""
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 """Seconds between two tries to come back with a spool: doubled from the first to the longest."""
 CIRCUIT_PAUSE = 0.25
 """The same without one, where every moment is refused deliveries."""
@@ -81,6 +80,7 @@ class Keeper:
         self._journal: Journal[Receipt, Appended] = Journal(self._write_direct, size_of, max_waiting=max_waiting)
         self._drain = Drain(spool, self._bounded_commit) if spool else None
         self._direct = False
+        self._says = STARTING
         self._held: asyncio.Event | None = None  # set when the hold ends
         self._why = "PostgreSQL was not reached yet"
         self._left = asyncio.Event()
@@ -144,25 +144,25 @@ class Keeper:
         await self._spool.close()
 
     async def readiness(self) -> Readiness:
-        """Whether a delivery would be kept now, and where. Never later than some ASK seconds."""
+        """Whether a delivery would be kept now, and where; within some ASK seconds. Asking turns no delivery away."""
+        why = self._why
         if self._direct:
             try:
                 await self._log.ask(ASK)
                 return Ready(self._spool.refused if self._spool else 0)
             except HeadraceError as error:
-                self._leave(str(error))
-        spool = self._spool
-        if spool is None:
-            return NotReady(self._why)
+                why = str(error)
+        if (spool := self._spool) is None:
+            return NotReady(why, self._says)
         if spool.full:
-            return Full(spool.rows, spool.size, spool.refused, self._why)
+            return Full(spool.rows, spool.size, spool.refused, why)
         try:
             async with asyncio.timeout(ASK):
                 await spool.check()
         except (HeadraceError, TimeoutError) as error:
-            return NotReady(f"{self._why}; {error or 'the disk of the spool does not answer'}")
+            return NotReady(f"{why}; {error or 'the disk of the spool does not answer'}", SPOOL_FAILS)
         age = self._clock.now() - spool.oldest if spool.oldest is not None else 0.0
-        return Spooling(spool.rows, spool.size, max(0.0, age), spool.refused, self._why)
+        return Spooling(spool.rows, spool.size, max(0.0, age), spool.refused, why)
 
     async def _write_direct(self, batch: Sequence[Receipt]) -> Sequence[Appended]:
         if not self._direct:  # the batch before failed, and this one does not wait to learn the same
@@ -189,6 +189,7 @@ class Keeper:
         while True:
             self._left.clear()
             await self._come_back()
+            self._says = AWAY
             while not self._left.is_set():
                 await self._remember_clock()
                 with contextlib.suppress(TimeoutError):

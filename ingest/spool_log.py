@@ -52,6 +52,7 @@ class BoundedLog:
         self._log = log
         self._committed = committed
         self._asked: set[asyncio.Future[Any]] = set()  # what has not been answered, late or not
+        self._asking: asyncio.Task[None] | None = None
 
     async def write(self, batch: Sequence[Receipt], seconds: float) -> Sequence[Appended]:
         """Appends a batch.
@@ -60,11 +61,15 @@ class BoundedLog:
             OutcomeUnknown: it is late.
             HeadraceError: as the log says.
         """
-        return await self._within(seconds, self._commit(batch))
+        return await self._answer(seconds, self._noted(self._commit(batch)))
 
     async def ask(self, seconds: float) -> None:
-        """Asks whether it is there. Raises as `write`."""
-        await self._within(seconds, self._log.ask())
+        """Asks whether it is there: one question at a time, so that late answers hold one connection and no more.
+        Raises as `write`.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = self._noted(self._log.ask())
+        await self._answer(seconds, self._asking)
 
     async def reach(self) -> None:
         """Asks anew; see Log."""
@@ -75,11 +80,14 @@ class BoundedLog:
         self._committed(batch)
         return appended
 
-    async def _within(self, seconds: float, asking: Coroutine[Any, Any, Answer]) -> Answer:
-        """What is late is not cancelled, which can take as long again: it is left to itself."""
+    def _noted(self, asking: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
         task = asyncio.create_task(asking)
         self._asked.add(task)
         task.add_done_callback(self._heard)
+        return task
+
+    async def _answer(self, seconds: float, task: asyncio.Task[Answer]) -> Answer:
+        """What is late is not cancelled, which can take as long again: it is left to itself."""
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
             raise OutcomeUnknown(f"PostgreSQL did not answer within {seconds:g} s")

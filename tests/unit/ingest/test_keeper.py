@@ -22,7 +22,7 @@ from events.ids import Clock
 from events.types import Accepted, Appended, Duplicate, Receipt
 from ingest import keeper as keepers
 from ingest.keeper import Keeper
-from ingest.readiness import Full, NotReady, Ready, Spooling
+from ingest.readiness import AWAY, STARTING, Full, NotReady, Ready, Spooling
 from ingest.spool import Spool
 from tests.rows import receipt
 from tests.system import until
@@ -39,6 +39,7 @@ class FakeLog:
     def __init__(self) -> None:
         self.rows: list[Receipt] = []
         self.writes: list[int] = []
+        self.asked = 0
         self.away: Exception | None = None
         self.mute = False  # commits, and says that the connection broke
         self.bad: set[bytes] = set()
@@ -48,6 +49,7 @@ class FakeLog:
         self._written: set[UUID] = set()
 
     async def ask(self) -> None:
+        self.asked += 1
         await self.answers.wait()
         if self.away is not None:
             raise self.away
@@ -412,13 +414,17 @@ class TestWithSpool:
         await direct(keeper)
         assert log.rows == [row]
 
-    async def test_asking_whether_it_is_ready_notices_first(self, log: FakeLog, spool: Spool, make: Make) -> None:
+    async def test_asking_whether_it_is_ready_changes_nothing(self, log: FakeLog, spool: Spool, make: Make) -> None:
         keeper = await make(spool)
         log.answers.clear()
-        assert isinstance(await keeper.readiness(), Spooling)
+        asked = log.asked
+        assert [type(await keeper.readiness()) for _ in range(3)] == [Spooling] * 3
+        assert log.asked == asked + 1, "what was asked and is not answered holds a connection: one is enough"
+        log.answers.set()
         row = receipt()
         assert await appended(keeper, row) == accepted(row)
-        assert log.writes == [], "nobody had to wait for the log"
+        assert log.rows == [row]
+        assert spool.rows == 0
 
     async def test_the_end_drains_what_it_can(self, log: FakeLog, directory: Path, make: Make) -> None:
         log.away = Unavailable("away")
@@ -543,6 +549,14 @@ class TestWithoutSpool:
         assert len(log.writes) == asked
         assert isinstance(await keeper.readiness(), NotReady)
 
+    async def test_no_number_of_questions_turns_a_delivery_away(self, log: FakeLog, make: Make) -> None:
+        keeper = await make()
+        log.away = Unavailable("too busy for questions")
+        assert await keeper.readiness() == NotReady("too busy for questions", AWAY)
+        log.away = None
+        row = receipt()
+        assert await appended(keeper, row) == accepted(row)
+
     async def test_it_comes_back_by_itself(self, log: FakeLog, make: Make) -> None:
         keeper = await make()
         log.away = Unavailable("restarting")
@@ -560,6 +574,7 @@ class TestWithoutSpool:
         (result,) = await appended(keeper, receipt())
         assert isinstance(result, Unavailable)
         assert log.writes == []
+        assert await keeper.readiness() == NotReady("not there yet", STARTING)
 
     async def test_a_full_queue_is_no_reason_to_leave(self, log: FakeLog) -> None:
         keeper = Keeper(log, Clock(), max_waiting=1)
