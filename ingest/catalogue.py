@@ -130,8 +130,11 @@ class Catalogue:
     async def follow(self) -> None:
         """Refreshes every second until cancelled."""
         while True:
-            await self._ask()
-            await self._remember()
+            try:
+                await self._ask()
+                await self._remember()
+            except Exception:  # whatever it is, the sources that are known go on being served, and are looked at again
+                _log.exception("catalogue.not_followed")
             await asyncio.sleep(POLL)
 
     async def _remember(self) -> None:
