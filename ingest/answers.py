@@ -14,7 +14,7 @@ RETRY_AFTER = 2
 _CLOSE = (b"connection", b"close")
 
 
-UNKNOWN = problem(404, "source", "no source has this name; `headrace apply` makes one")
+UNKNOWN = problem(404, "source", "there is no such source; nothing was stored")
 TOO_LARGE = problem(413, "body", "the body is larger than this service accepts; nothing was stored", _CLOSE)
 SLOW = problem(408, "body", "the body did not come in time; nothing was stored: send it again", _CLOSE)
 CROWDED = problem(
