@@ -90,3 +90,22 @@ def ring_now(broker: RedisBroker, queue: str, traceparent: str | None = None, en
         return
     options = {"traceparent": traceparent} if traceparent else {}
     broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=ACTOR, args=(queue,), kwargs={}, options=options))
+
+
+def wait(broker: RedisBroker, queue: str, seconds: float) -> bool:
+    """Blocks until a doorbell waits in the queue, or so long. A BLMOVE moves the last to where it is: none is taken.
+
+    Returns:
+        False: this Redis cannot block.
+
+    Raises:
+        ConnectionError: Redis cannot be reached.
+    """
+    key = f"{broker.namespace}:{queue}"
+    try:
+        broker.client.execute_command("BLMOVE", key, key, "RIGHT", "RIGHT", seconds)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ConnectionError(str(error)) from error
+    except redis.ResponseError:
+        return False
+    return True

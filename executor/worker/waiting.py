@@ -1,9 +1,8 @@
 """How a worker waits for doorbells: it blocks in Redis instead of polling, and looks by itself when none comes.
 
-Dramatiq's own Redis consumer sleeps between two looks at its queue, so that an idle worker is either late or busy. Here
-it blocks on the queue's list itself, with a BLMOVE that moves the last message to where it is: the answer says that
-there is one, nothing is taken, and whoever enqueues needs to know nothing of it. Messages are still fetched by
-Dramatiq's script, one to one consumer; a consumer that was woken and finds nothing waits again.
+Dramatiq's own Redis consumer sleeps between two looks at its queue: an idle worker is either late or busy. Here
+it blocks on the queue's list itself (`events.doorbell.wait`), and whoever enqueues need not know. Messages
+are still fetched by Dramatiq's script, one by one consumer; a consumer that was woken and finds nothing waits again.
 
 The doorbell is a hint, and Redis may be away: a `Lookout` takes what is due whenever no doorbell has come for a while,
 at the cost of one indexed query.
@@ -16,11 +15,11 @@ import random
 import time
 from typing import Any, Protocol
 
-import redis
 import structlog
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
+from events.doorbell import wait
 from events.errors import HeadraceError
 
 BLOCK = 0.25
@@ -48,7 +47,6 @@ class _WaitingConsumer(_RedisConsumer):
     def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, queue_name, prefetch, timeout=0)  # type: ignore[no-untyped-call]  # dramatiq's
         self._block = timeout / 1000
-        self._key = f"{broker.namespace}:{queue_name}"
         self._blocks = True
 
     def __next__(self) -> Any:
@@ -62,12 +60,11 @@ class _WaitingConsumer(_RedisConsumer):
 
     def _wait(self) -> None:
         try:
-            self.broker.client.blmove(self._key, self._key, self._block, "RIGHT", "RIGHT")
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+            self._blocks = wait(self.broker, self.queue_name, self._block)
+        except ConnectionError as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            self._blocks = False
-            _log.warning("doorbell.polled", queue=self.queue_name, error=str(error), needs="Redis 6.2 or newer")
+        if not self._blocks:
+            _log.warning("doorbell.polled", queue=self.queue_name, needs="Redis 6.2 or newer, which knows BLMOVE")
 
 
 class Takes(Protocol):

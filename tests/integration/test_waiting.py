@@ -46,7 +46,12 @@ def test_a_consumer_with_nothing_to_do_answers_so_that_it_can_end(redis_urls: tu
 
 def test_a_redis_that_cannot_block_is_polled(redis_urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     broker = broker_for(redis_urls[0], [], WaitingBroker)
-    monkeypatch.setattr(broker.client, "blmove", lambda *_: broker.client.execute_command("BLMOVEX"))
+    execute = broker.client.execute_command
+
+    def old(command: str, *arguments: Any, **options: Any) -> Any:
+        return execute(command.replace("BLMOVE", "BLMOVE_OF_LATER"), *arguments, **options)
+
+    monkeypatch.setattr(broker.client, "execute_command", old)
     consumer = broker.consume("default", prefetch=8, timeout=10)
     assert next(consumer) is None
     ring_now(broker, "default")
