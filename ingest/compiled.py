@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 from cryptography.x509 import Certificate
 
+from events.content_text import media_type
 from events.types import Appended
 from ingest.definition import SecretRef, SourceDefinition, label_of, scheme_of
 from ingest.handshakes import Answer, Handshake, Keys
@@ -46,7 +47,8 @@ class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
         labels: what the secrets that sign are called.
         identify: what a delivery, or an item of a batch, is called; after verification only.
         identify_whole: the same for a batch itself: no id, the hash of all of it.
-        split: None where the source sends no batches.
+        split: None where the source sends no batches; see `events`.
+        batch_types: media types of batches; empty: any.
         respond: what an accepted delivery is answered.
         methods: those that deliver. `greeting_methods`: those that only greet. `allow`: all of them, for a header.
         wants_peer: whether the sender's address is asked for.
@@ -57,6 +59,7 @@ class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
     identify: Identify = _HASHED
     identify_whole: Identify = _HASHED
     split: Split | None = None
+    batch_types: frozenset[str] = frozenset()
     handshake: Handshake | None = None
     keys: Callable[[float], Keys] = lambda now: Keys((), (), Site())
     labels: tuple[str, ...] = ()
@@ -66,6 +69,16 @@ class CompiledSource(msgspec.Struct, frozen=True, kw_only=True):
     greeting_methods: frozenset[str] = frozenset()
     allow: bytes = b"POST"
     wants_peer: bool = False
+
+    def events(self, incoming: Incoming) -> list[bytes] | None:
+        """The bodies of a batch's events; None where the request is no batch. Its body is decoded."""
+        if self.split is None:
+            return None
+        if self.batch_types:
+            declared = incoming.headers.get(b"content-type", b"").decode("latin-1")
+            if media_type(declared)[0] not in self.batch_types:
+                return None
+        return self.split(incoming.body)
 
     def greet(self, incoming: Incoming, now: float, *, before: bool) -> Answer | None:
         """The answer to a greeting; None where the request is none, or not one that is answered at this point.
@@ -120,6 +133,7 @@ def compile_source(
         identify=identify,
         identify_whole=compile_identity((), (), scheme.covered()),
         split=split,
+        batch_types=frozenset(preset.batch_types if definition.split is None else ()),
         handshake=preset.handshake,
         keys=_keys(definition.secrets, secrets, site),
         labels=tuple(label_of(*numbered) for numbered in signers)

@@ -57,8 +57,7 @@ def receipt_of(arrival: Arrival, verified: Verified, **more: object) -> Receipt:
         more: facts for the metadata, for example who admitted it.
     """
     source, compiled = arrival.source, arrival.source.compiled
-    bodies = compiled.split(arrival.plain.body) if compiled.split is not None else None
-    if bodies is not None:
+    if (bodies := compiled.events(arrival.plain)) is not None:
         return _batch(arrival, verified, bodies, more)
     identity = compiled.identify(arrival.plain)
     if identity.delivery_id is None and verified.coded:

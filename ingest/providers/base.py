@@ -40,6 +40,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """Where the event type stands. Empty: none."""
     split: Split | None = None
     """How a delivery that carries many events falls into them; `id` and `type` are then read from each."""
+    batch_types: tuple[str, ...] = ()
+    """Media types, in lower case, of deliveries that carry many events; others are not split. Empty: any."""
     handshake: Handshake | None = None
     methods: tuple[str, ...] = ("POST",)
     """Methods that deliver."""

@@ -30,6 +30,7 @@ OPEN: dict[str, Preset] = {
         id=(First((Header("ce-source"), Pointer("/source"))), First((Header("ce-id"), Pointer("/id")))),
         type=(First((Header("ce-type"), Pointer("/type"))),),
         split=elements(("specversion", "id", "source", "type")),
+        batch_types=("application/cloudevents-batch+json",),  # an array of events may as well be one event's data
         handshake=CLOUDEVENTS,
         options=(
             Option("allowed_origin", "the origins that may ask to send here, separated by commas; any if unset", False),

@@ -83,7 +83,7 @@ def _greet(door: Target, incoming: Incoming) -> None:
 
 def _describe(door: Target, incoming: Incoming) -> None:
     bodies = [incoming.body]
-    if door.source.split is not None and (items := door.source.split(incoming.body)) is not None:
+    if (items := door.source.events(incoming)) is not None:
         assert 0 < len(items) <= MOST_ITEMS
         assert sum(map(len, items)) <= most_bytes(incoming.body)
         bodies += items[:3]

@@ -104,3 +104,29 @@ def test_data_of_a_cloudevent_that_happens_to_be_an_array_is_no_batch() -> None:
     split = source("cloudevents").split
     assert split is not None
     assert split(b'[{"id":1},{"id":2}]') is None
+
+
+@pytest.mark.parametrize(
+    ("declared", "is_batch"),
+    [
+        ("application/cloudevents-batch+json", True),
+        ("Application/CloudEvents-Batch+JSON; charset=UTF-8", True),
+        ("application/json", False),
+        ("application/cloudevents+json", False),
+        ("application/cloudevents-batch+json-seq", False),
+        (None, False),
+    ],
+)
+def test_a_cloudevent_whose_data_are_cloudevents_is_one_event(declared: str | None, is_batch: bool) -> None:
+    events = [{"specversion": "1.0", "source": "/s", "id": str(n), "type": "t"} for n in range(2)]
+    headers = [("ce-specversion", "1.0"), ("ce-source", "/outer"), ("ce-id", "1"), ("ce-type", "u")]
+    incoming = request(msgspec.json.encode(events), *headers, *([("content-type", declared)] if declared else []))
+    items = source("cloudevents").events(incoming)
+    assert items == ([msgspec.json.encode(event) for event in events] if is_batch else None)
+
+
+def test_a_split_of_the_sources_own_asks_for_no_content_type() -> None:
+    own = compile_source(SourceDefinition(source="a", preset="cloudevents", split=""), [b"k"])
+    assert own.events(request(b'[{"n":1},{"n":2}]', ("content-type", "application/json"))) == [b'{"n":1}', b'{"n":2}']
+    assert source("github").events(request(b"[{}]")) is None
+    assert source("sendgrid").events(request(b"[{}]")) == [b"{}"]
