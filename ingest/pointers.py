@@ -15,7 +15,8 @@ import msgspec
 Look = Callable[[bytes], Sequence[str | None]]
 """From a body to one text, or None, for each pointer. Numbers and booleans come as the body spells them."""
 
-_Step = Callable[[bytes], bytes]
+_Value = msgspec.Raw | bytes
+_ARRAY = re.compile(rb"[ \t\n\r]*\[")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,2}")
 """Only the first thousand items of an array can be pointed at."""
 _BAD_ESCAPE = re.compile(r"~(?![01])")
@@ -35,29 +36,41 @@ def pointer_tokens(pointer: str) -> list[str]:
 
 
 def compile_pointers(pointers: Sequence[str]) -> Look:
-    """One pass over a body for all pointers: their first members are cut out raw, then each is followed
-    alone.
+    """What several pointers have in common is read once for all of them: a value that is on the way to others is read
+    once, and its members stay where they are in the body.
 
     Raises:
         ValueError: one of them is not a pointer.
     """
-    paths = [pointer_tokens(pointer) for pointer in pointers]
-    heads = list(dict.fromkeys(path[0] for path in paths))
-    cut = _cutter(heads)
-    routes = [(heads.index(path[0]), [_step(token) for token in path[1:]]) for path in paths]
-    nothing: list[str | None] = [None] * len(paths)
+    below: list[dict[str, int]] = [{}]  # for each value on the way, the body first: tokens to the places of values
+    ends = []
+    for pointer in pointers:
+        place = 0
+        for token in pointer_tokens(pointer):
+            if token not in below[place]:
+                below[place][token] = len(below)
+                below.append({})
+            place = below[place][token]
+        ends.append(place)
+    steps = [(place, _cutter(list(names)), list(names.values())) for place, names in enumerate(below) if names]
 
     def look(body: bytes) -> Sequence[str | None]:
-        try:
-            members = cut(body)
-        except _FAULTS:
-            return nothing
-        return [_follow(members[index], steps) for index, steps in routes]
+        values: list[_Value] = [b""] * len(below)
+        values[0] = body
+        for place, cut, places in steps:
+            if value := values[place]:
+                try:
+                    found = cut(value)
+                except _FAULTS:
+                    continue
+                for at, member in zip(places, found, strict=True):
+                    values[at] = member
+        return [_text(values[place]) for place in ends]
 
     return look
 
 
-def _cutter(names: list[str]) -> Callable[[bytes], Sequence[msgspec.Raw | bytes]]:
+def _cutter(names: list[str]) -> Callable[[_Value], Sequence[_Value]]:
     """Cuts the named members out of an object, or indexed items out of an array; b"" where one is absent."""
     fields = [f"f{index}" for index in range(len(names))]
     members = msgspec.defstruct(
@@ -68,8 +81,8 @@ def _cutter(names: list[str]) -> Callable[[bytes], Sequence[msgspec.Raw | bytes]
     )
     decode = msgspec.json.Decoder(members).decode
 
-    def cut_object(body: bytes) -> Sequence[msgspec.Raw | bytes]:
-        found = decode(body)
+    def cut_object(value: _Value) -> Sequence[_Value]:
+        found = decode(value)
         return [getattr(found, field) for field in fields]
 
     indices = [int(name) if _INDEX.fullmatch(name) else None for name in names]
@@ -81,30 +94,24 @@ def _cutter(names: list[str]) -> Callable[[bytes], Sequence[msgspec.Raw | bytes]
     )
     decode_items = msgspec.json.Decoder(items).decode
 
-    def cut(body: bytes) -> Sequence[msgspec.Raw | bytes]:
-        if body.lstrip()[:1] != b"[":
-            return cut_object(body)
-        found = decode_items(body)
+    def cut(value: _Value) -> Sequence[_Value]:
+        if not _ARRAY.match(value):
+            return cut_object(value)
+        found = decode_items(value)
         return [b"" if index is None else getattr(found, f"f{index}") for index in indices]
 
     return cut
 
 
-def _step(token: str) -> _Step:
-    cut = _cutter([token])
-    return lambda raw: bytes(cut(raw)[0])
-
-
-def _follow(member: msgspec.Raw | bytes, steps: list[_Step]) -> str | None:
-    """The text of the value at the end of the steps; None if it is absent, empty, null, an object or an
-    array.
-    """
-    try:
-        value = bytes(member)
-        for step in steps:
-            value = step(value)
-        if value[:1] == b'"':
-            return _TEXT.decode(value) or None
-    except _FAULTS:
-        return None
-    return None if value[:1] in (b"", b"{", b"[", b"n") else value.decode("utf-8", "backslashreplace")
+def _text(value: _Value) -> str | None:
+    """The text of a value; None if it is absent, empty, null, an object or an array."""
+    match bytes(memoryview(value)[:1]):
+        case b"" | b"{" | b"[" | b"n":
+            return None
+        case b'"':
+            try:
+                return _TEXT.decode(value) or None
+            except _FAULTS:
+                return None
+        case _:
+            return bytes(value).decode("utf-8", "backslashreplace")

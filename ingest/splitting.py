@@ -4,7 +4,7 @@ Promises: pure, never raises; what does not have the expected shape is not split
 receipt keeps the exact bytes; an item's body is the exact slice of them where the event stands by itself in an array,
 or the sender's document with that one event left in it, every other byte as it was, where the event needs its
 surroundings. Time and memory are proportional to the body: there are at most `MOST_ITEMS` items, all of them objects,
-and where they repeat their surroundings they come to `most_bytes` at most.
+and they come to `most_bytes` at most, though they repeat their surroundings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Split = Callable[[bytes], list[bytes] | None]
 
 def most_bytes(body: bytes) -> int:
     """What the items of a body may come to together."""
-    return 4 * len(body) + (1 << 20)
+    return len(body) + (1 << 20)
 
 
 def elements(having: tuple[str, ...] = ()) -> Split:
