@@ -22,7 +22,7 @@ Split = Callable[[bytes], list[bytes] | None]
 
 def most_bytes(body: bytes) -> int:
     """What the items of a body may come to together."""
-    return len(body) + (1 << 20)
+    return 2 * len(body) + (1 << 20)
 
 
 def elements(having: tuple[str, ...] = ()) -> Split:
