@@ -22,6 +22,8 @@ from ingest.identity import Identity
 from ingest.verify.base import Incoming, Verified
 
 REDACTED = b"[redacted]"
+MOST_QUERY = 2048
+"""Bytes of a query that each item of a batch keeps; a longer one is kept with the batch alone."""
 _SECRET_WORDS = re.compile(
     rb"(?:^|[-_.])(?:authorization|auth|cookie2?|credentials?|passw(?:or)?d|pwd|secrets?|token|api[-_]?key"
     rb"|(?:access|private|shared)[-_]key)(?=$|[-_.])"
@@ -79,6 +81,8 @@ def _batch(arrival: Arrival, verified: Verified, bodies: list[bytes], more: dict
     id = uuid7(arrival.now)
     whole = _whole(arrival, verified)
     facts = _facts(arrival, verified) | _JSON | {"batch": id} | more
+    if len(arrival.incoming.query) > MOST_QUERY:
+        del facts["query"]
     items = []
     for index, body in enumerate(bodies):
         identity = compiled.identify(msgspec.structs.replace(arrival.plain, body=body))

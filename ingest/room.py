@@ -1,7 +1,8 @@
 """Room for bodies: one budget, in bytes, for all that one process holds, from the first byte until the answer is sent.
 
 What it promises:
-- All bodies together never hold more than the budget, those that wait for the log included.
+- All bodies together never hold more than the budget, those that wait for the log included, and what they are copied
+  into. One delivery at a time may go beyond it with its copies, so that none is turned away for ever.
 - Nobody keeps others out. A body that came whole may use whatever is free, and a quarter is always there for it; small
   ones that come in pieces (their senders decide how long that takes) share a quarter; large ones share a half.
 - A large body has room for all of it before any of it is read on, so that no two wait for each other half read.
@@ -51,6 +52,7 @@ class Room:
         self._large = 0
         self._most_large = total // 2
         self._pieces = 0
+        self._copies = 0
         self._most_pieces = total // 4
         self._patience = patience
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -139,6 +141,18 @@ class Room:
             raise Crowded(f"large bodies hold {self._large} of {self._most_large} bytes already")
         self._grant(size)
 
+    def copy(self, held: int, size: int) -> None:
+        """Room for `size` bytes of one delivery's copies, where it has `held` so far; less gives the rest back.
+
+        Raises:
+            Crowded: there is none, and others have copies too.
+        """
+        more = size - held
+        if more > 0 and self.used + more > self._total and self._copies > held:
+            raise Crowded(f"bodies and copies hold {self.used} of {self._total} bytes already")
+        self._copies += more
+        self.leave_small(-more)
+
     def unreserve(self, size: int) -> None:
         """Gives back what was reserved, or a part of it that is not needed after all."""
         self._large -= size
@@ -159,3 +173,23 @@ class Room:
             self._queue.popleft()
             self._grant(size)
             granted.set_result(None)
+
+
+class Copies:
+    """What one delivery is copied into, within a `with`: it gives back what it holds in the end."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._held = 0
+
+    def hold(self, size: int) -> None:
+        """So many bytes from now on. Raises as `Room.copy`."""
+        if size != self._held:
+            self._room.copy(self._held, size)
+            self._held = size
+
+    def __enter__(self) -> Copies:
+        return self
+
+    def __exit__(self, *_how: object) -> None:
+        self.hold(0)

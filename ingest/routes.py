@@ -36,7 +36,9 @@ from ingest.rates import Bucket
 from ingest.receipt import Arrival, greeting_receipt, receipt_of, redacted, traceparent_of
 from ingest.rejections import Rejections
 from ingest.reply import Reply
-from ingest.room import Crowded
+from ingest.room import Copies, Crowded
+from ingest.splitting import most_bytes
+from ingest.spool_rows import weight
 from ingest.verify.base import Incoming, Refused, Verification, Verified, Wanted, headers_of, of_either
 
 LARGE = 1 << 20
@@ -175,13 +177,17 @@ class Door:
         source = arrival.source
         if source.bucket is not None and (wait := source.bucket.take(time.monotonic())):
             return answers.too_many(wait)
-        receipt = await _aside(arrival.plain, receipt_of, arrival, verified)
-        try:
-            with self._telemetry.span("append", parent=arrival.traceparent):
-                appended = await self._keeper.append(receipt)
-        except HeadraceError as error:
-            span.fail(type(error).__name__)
-            return _not_stored(source.slug, error)
+        with Copies(self._bodies.room) as copies:
+            if source.compiled.split is not None and len(arrival.plain.body) > LARGE:  # several at a time, in threads
+                copies.hold(most_bytes(arrival.plain.body))
+            receipt = await _aside(arrival.plain, receipt_of, arrival, verified)
+            copies.hold(sum(map(weight, receipt.items)))
+            try:
+                with self._telemetry.span("append", parent=arrival.traceparent):
+                    appended = await self._keeper.append(receipt)
+            except HeadraceError as error:
+                span.fail(type(error).__name__)
+                return _not_stored(source.slug, error)
         faults.point("ingest.appended")
         if self._telemetry.enabled:
             _describe(appended, span)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from events.errors import ConfigError
-from ingest.room import SMALL, Crowded, Room
+from ingest.room import SMALL, Copies, Crowded, Room
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +128,39 @@ async def test_who_holds_room_does_not_wait_for_more() -> None:
         room.reserve_now(SMALL + 1)
     room.leave(LARGE)
     room.reserve_now(SMALL + 1)
+
+
+async def test_copies_count_and_one_delivery_may_go_beyond_the_budget_with_them() -> None:
+    room = Room(TOTAL, LARGE)
+    room.take(SMALL)
+    with Copies(room) as one:
+        one.hold(TOTAL)
+        assert room.used == TOTAL + SMALL
+        with pytest.raises(Crowded):
+            room.take(1)
+        with Copies(room) as other, pytest.raises(Crowded):
+            other.hold(1)
+        assert room.used == TOTAL + SMALL
+        one.hold(TOTAL + SMALL)
+        waiting = asyncio.create_task(room.reserve(LARGE))
+        await settle()
+        assert not waiting.done()
+        one.hold(SMALL)
+        await waiting
+        with Copies(room) as other:
+            other.hold(room._total - room.used)
+            with pytest.raises(Crowded):
+                one.hold(SMALL + 1)
+    assert room.used == SMALL + LARGE
+
+
+def test_copies_are_given_back_whatever_happens() -> None:
+    room = Room(TOTAL, LARGE)
+    copies = Copies(room)
+    copies.hold(SMALL)
+    with pytest.raises(ZeroDivisionError), copies:
+        1 / 0  # noqa: B018
+    assert room.used == room._copies == 0
 
 
 def test_a_body_that_would_never_find_room_is_a_fault_of_the_settings() -> None:
