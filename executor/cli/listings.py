@@ -6,10 +6,9 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 import rich_click as click
 
 from events.content import decoded
@@ -20,9 +19,11 @@ from events.log import OpenWork, RunSummary
 from events.types import Event
 from executor.cli.common import exact, moment, print_json, size, span, table
 from executor.cli.histories import SEEN_BEFORE, DeliveryHistory, RunHistory, data_of
+from executor.cli.run_events import told
+from executor.cli.short import printable, shortened
 
-SHORT = 100
-"""Characters of an output or an error in a history."""
+FOR_EVER = 1000 * 365 * 86_400.0
+"""Seconds in how many a work item is due that waits for no time."""
 MOST_SHOWN = 100
 """Items of a batch in a history; `--json` has all."""
 WELL_BEFORE = 1.0
@@ -181,38 +182,24 @@ def run_text(history: RunHistory) -> str:
         ("workflow", f"{head.workflow}, version {started.get('workflow_hash', '?')[:16]}"),
         ("delivery", head.delivery_id),
         ("replay", head.replay_of),
+        ("parent", head.parent),
+        ("fork of", started.get("fork_of")),
         ("started", exact(head.started_at)),
         ("took", _took(head) if head.ended_at is not None else None),
         ("error", head.error),
         ("trace", started.get("traceparent")),
     )
     lines += ["", "history"]
-    lines += [f"  {_after(events[0], event)}  {_run_event(event, data_of(event))}" for event in events]
+    lines += [f"  {_after(events[0], event)}  {told(event.type, data_of(event))}" for event in events]
     lines += _work(history.work)
     return "\n".join(lines)
-
-
-def _run_event(event: Event, said: dict[str, Any]) -> str:
-    attempt = f"attempt {said.get('attempt')}, {span(said.get('seconds', 0.0))}"
-    match event.type:
-        case "node.completed":
-            return f"{said['node']}: completed ({attempt}) {shortened(said.get('output'))}"
-        case "node.failed":
-            again = said.get("retry_at")
-            then = f"; again at {moment(again)}" if again else "; not tried again"
-            return f"{said['node']}: failed ({attempt}) {said['kind']}: {shortened(said['message'])}{then}"
-        case "node.skipped":
-            return f"{said['node']}: skipped: {shortened(said.get('reason', ''))}"
-        case "run.failed" | "run.parked":
-            return f"{event.type.partition('.')[2]}: {shortened(said.get('error') or said.get('reason') or '')}"
-        case other:
-            return other.removeprefix("run.")
 
 
 def _work(work: Sequence[OpenWork]) -> list[str]:
     lines = []
     for item in work:
         due = "is due" if item.due_in <= 0 else f"is due in {span(item.due_in)}"
+        due = due if item.due_in < FOR_EVER else "waits for somebody to say something"
         if item.owner is not None:
             due = f"is held by {item.owner}, lease {span(max(0.0, item.due_in))}"
         error = f", last error: {shortened(item.error)}" if item.error else ""
@@ -230,15 +217,3 @@ def _after(first: Event, event: Event) -> str:
 
 def _took(run: RunSummary) -> str:
     return "-" if run.ended_at is None else span(max(0.0, run.ended_at - run.started_at))
-
-
-def shortened(value: object, encode: Callable[[object], bytes] = msgspec.json.encode) -> str:
-    """A value on one line, at most `SHORT` characters of it; what is not text as JSON."""
-    text = value if isinstance(value, str) else encode(value).decode()
-    text = printable(" ".join(text.split()))
-    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would obey: senders do not get to write on the reader's screen."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)

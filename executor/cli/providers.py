@@ -9,8 +9,8 @@ import rich_click as click
 
 from events.errors import ConfigError
 from executor.cli.common import print_json, table
-from executor.cli.listings import shortened
-from ingest.identity import First, Form, Header, Locator, OtherKey, Part, Pointer, Query
+from executor.cli.short import shortened
+from ingest.identity import First, Form, FormPointer, Header, Locator, OtherKey, Part, Pointer, Query
 from ingest.providers import PRESETS, Preset
 from ingest.reading import did_you_mean
 
@@ -103,6 +103,8 @@ def _part(part: Part) -> str:
             return f"?{name}"
         case Form(field=field):
             return f"form {field}"
+        case FormPointer(field=field, path=path):
+            return f"form {field}{path}"
         case OtherKey():
             return "the body's other key"
         case First(parts=parts):

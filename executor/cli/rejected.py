@@ -23,8 +23,8 @@ from events.headers import decode_headers
 from events.rejected import KeptRejection
 from executor.cli.common import Id, exact, moment, operator, print_json, settings_of, size, table
 from executor.cli.histories import body_document
-from executor.cli.listings import printable, shortened
 from executor.cli.rechecking import Rechecked, recheck_all
+from executor.cli.short import printable, shortened
 from ingest.recheck import received_at
 
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, with stable field names.")

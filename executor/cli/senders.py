@@ -19,7 +19,7 @@ from events.errors import ConfigError, NotFound
 from events.secretbox import SecretBox
 from ingest.definition import SourceDefinition
 from ingest.drafts import Headers, placed
-from ingest.identity import First, Form, Header, Locator, OtherKey, Pointer, Query
+from ingest.identity import First, Form, FormPointer, Header, Locator, OtherKey, Pointer, Query
 from ingest.providers import PRESETS
 from ingest.signing import Draft, Sent, sign_as, sign_described
 
@@ -103,13 +103,13 @@ def _named(
             return headers, "&".join(one for one in (query, f"{quote(name)}={quote(value)}") if one), body
         case Pointer(path=path):
             return headers, query, placed(body, path, value)
-        case Form() | OtherKey():
+        case Form() | FormPointer() | OtherKey():
             return headers, query, body
         case impossible:
             assert_never(impossible)
 
 
-def _plain(locator: Locator) -> Iterator[Header | Pointer | Query | Form | OtherKey]:
+def _plain(locator: Locator) -> Iterator[Header | Pointer | Query | Form | FormPointer | OtherKey]:
     for part in locator:
         if isinstance(part, First):
             yield from _plain(part.parts)

@@ -20,7 +20,7 @@ from events.settings import load_settings
 from events.types import Receipt
 from executor.cli.common import Id, exact, moment, print_json, size, table
 from executor.cli.histories import body_document
-from executor.cli.listings import printable, shortened
+from executor.cli.short import printable, shortened
 from ingest.spool_look import SpoolRow, look, look_at
 
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, with stable field names.")

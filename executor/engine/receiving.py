@@ -51,6 +51,7 @@ class Receiving:
         """What a row comes to. `now`: Unix seconds."""
         state, seq = self._state, row.seq
         ended = state.status is not RunStatus.RUNNING
+        ending = ended or state.cancelled is not None or state.failing is not None  # nodes come to nothing any more
         match row.signal:
             case Retry(by, node) if ended:
                 return [RunReopened(seq, by, now, to_reset(self._graph, state, node))]
@@ -60,17 +61,17 @@ class Receiving:
                 return [RunPaused(seq, by, reason)]
             case Resume(by) if not ended and state.paused:
                 return [RunResumed(seq, by)]
-            case Decide() as decision if not ended:
+            case Decide() as decision if not ending:
                 return self._decided(seq, decision)
-            case Arrived(node, delivery_id) if not ended:
+            case Arrived(node, delivery_id) if not ending:
                 found = await self.arrived(node, delivery_id)
                 note = None if found else "not what it waits for, or it does not wait any more"
                 return [SignalReceived(seq, "event.arrived", node, note=note), *found]
-            case ChildEnded() as child if not ended:
+            case ChildEnded() as child if not ending:
                 return self._child(seq, child, now)
             case signal:
                 kind = type(signal).__name__.lower()
-                note = "the run has ended" if ended else "it changes nothing: the run is that way already"
+                note = "the run has ended, or ends" if ending else "it changes nothing: the run is that way already"
                 return [SignalReceived(seq, kind, by=getattr(signal, "by", None), note=note)]
 
     async def arrived(self, path: str, delivery_id: UUID) -> list[NodeCompleted]:  # noqa: PLR0911 - one no after another

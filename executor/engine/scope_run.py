@@ -10,13 +10,13 @@ Outputs that are large are not part of a run's state. Where an expression names 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 from executor.engine.store import RunStore
 from executor.workflow.graph import Graph, GraphNode
-from executor.workflow.paths import steps
+from executor.workflow.paths import item_prefix, steps
 from executor.workflow.state import Done, Items, NodeState, RunState
 
 
@@ -72,12 +72,13 @@ class Scopes:
             return self.top
         scope: Mapping[str, Any] = self.top
         nodes, level, prefix = self._state.nodes, self._graph.level, ""
+        names = {*names, *self._mentioned_by_maps(path)}
         await self._fetch(names, nodes, self._outputs, store)
         for map_name, index in steps(path)[0]:
             map_path = prefix + map_name
             node = level.nodes[map_name]
             assert node.body is not None
-            items = await self._list(map_path, node, scope, store)
+            items = self._list(map_path, node, scope)
             state = nodes[map_name]
             assert isinstance(state, Items)
             nodes = state.frames.get(index, {})
@@ -87,12 +88,20 @@ class Scopes:
             level, prefix = node.body.level, f"{map_path}[{index}]."
         return scope
 
-    async def _list(self, path: str, node: GraphNode, scope: Mapping[str, Any], store: RunStore) -> list[Any]:
+    def _mentioned_by_maps(self, path: str) -> Iterator[str]:
+        """The nodes that the maps around a node name in their `items`, for which those are still to be listed."""
+        level, prefix = self._graph.level, ""
+        for map_name, index in steps(path)[0]:
+            node = level.nodes[map_name]
+            assert node.body is not None
+            if prefix + map_name not in self._items:
+                yield from node.mentions
+            level, prefix = node.body.level, item_prefix(prefix + map_name, index)
+
+    def _list(self, path: str, node: GraphNode, scope: Mapping[str, Any]) -> list[Any]:
         """The items of a map: what its expression says, which is the same each time."""
         found = self._items.get(path)
         if found is None:
-            if "[" not in path:
-                await self._fetch(node.mentions, self._state.nodes, self._outputs, store)
             found = self._items[path] = node.inputs.render(scope)["items"]
         return found
 

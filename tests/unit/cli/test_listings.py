@@ -17,13 +17,11 @@ from executor.cli.common import exact, size, span, table
 from executor.cli.histories import DeliveryHistory, RunHistory, body_document, delivery_document
 from executor.cli.listings import (
     MOST_SHOWN,
-    SHORT,
     delivery_text,
-    printable,
     run_text,
-    shortened,
     show_deliveries,
 )
+from executor.cli.short import SHORT, printable, shortened
 
 DELIVERY, RUN, REPLAY = (UUID(int=0x019A_0000_0000_7000_8000_0000_0000_0000 + n) for n in range(3))
 

@@ -8,7 +8,7 @@ import pytest
 
 from executor.cli.main import main
 from executor.cli.providers import place
-from ingest.identity import First, Form, Header, OtherKey, Pointer, Query
+from ingest.identity import First, Form, FormPointer, Header, OtherKey, Pointer, Query
 from ingest.providers import PRESETS
 
 NAMES = {
@@ -76,8 +76,8 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_kind_of_place_has_words() -> None:
-    locator = (First((Header("A", "B"), Pointer("/c"))), Query("d"), Form("e"), OtherKey(("f",)))
-    assert place(locator) == "A|B|/c + ?d + form e + the body's other key"
+    locator = (First((Header("A", "B"), Pointer("/c"))), Query("d"), Form("e"), FormPointer("g", "/h"), OtherKey(("f",)))
+    assert place(locator) == "A|B|/c + ?d + form e + form g/h + the body's other key"
 
 
 @pytest.mark.parametrize("name", PRESETS)

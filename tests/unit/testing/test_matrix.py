@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,32 @@ def answer(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def refuse(inputs: dict[str, Any]) -> None:
     raise NodeError("http_4xx", "no")
+
+
+def refuse_two(inputs: dict[str, Any]) -> str:
+    if inputs["url"].endswith("/2"):
+        raise NodeError("http_4xx", "no")
+    return "yes"
+
+
+NAP: dict[str, Any] = {"uses": "wait.timer", "with": {"for": "10s"}}
+WAIT: dict[str, Any] = {
+    "uses": "wait.event",
+    "with": {"source": "bank", "match": "event.body.order == trigger.body.id", "look_back": "1h"},
+}
+
+
+def mapped(nodes: dict[str, Any], *, items: str = "${{ event.body.items }}", **more: Any) -> dict[str, Any]:
+    each = {**CALL, "with": {"url": "http://sink.example/${{ item }}"}}
+    inside = {name: each if node is CALL else node for name, node in nodes.items()}
+    return {"uses": "map", "with": {"items": items}, "nodes": inside, **more}
+
+
+def paid(bench: Bench) -> None:
+    """A payment comes, and time goes on."""
+    with contextlib.suppress(LookupError):
+        bench.deliver("bank", "paid", {"order": 7})
+    bench.finish()
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Callable[[Bench], None]]] = {
@@ -76,6 +103,81 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Callable[[Bench], N
         {"a": refuse},
         Bench.finish,
     ),
+    "event": ([workflow(nodes={"a": WAIT, "b": {**CALL, "needs": ["a"]}})], {}, paid),
+    "event that came before": ([workflow(nodes={"nap": NAP, "a": {**WAIT, "needs": ["nap"]}})], {}, paid),
+    "approval": (
+        [workflow(nodes={"a": {"uses": "wait.approval"}, "b": {**CALL, "needs": ["a"]}})],
+        {},
+        lambda bench: [bench.decide(run, "a", data={"limit": 3}) for run in bench.runs] and None,
+    ),
+    "timeout": (
+        [workflow(nodes={"a": {"uses": "wait.approval", "with": {"timeout": "1h", "on_timeout": "complete"}}})],
+        {},
+        Bench.finish,
+    ),
+    "map": (
+        [workflow(nodes={"m": mapped({"a": CALL, "b": {**NAP, "needs": ["a"]}}, concurrency=2)})],
+        {},
+        Bench.finish,
+    ),
+    "map of maps over a large output": (
+        [
+            workflow(
+                nodes={
+                    "large": CALL,
+                    "m": mapped(
+                        {
+                            "inner": mapped({"a": CALL}, items="${{ nodes.large.output.list }}", needs=[]),
+                            "after": {"uses": "transform", "needs": ["inner"], "with": {"value": "${{ item }}"}},
+                        },
+                        needs=["large"],
+                    ),
+                }
+            )
+        ],
+        {"large": {"list": [1, 2], "pad": "x" * 100_000}},
+        Bench.finish,
+    ),
+    "map with failures": (
+        [workflow(nodes={"m": mapped({"a": CALL}, failures="any")})],
+        {"a": refuse_two},
+        Bench.finish,
+    ),
+    "compensation": (
+        [
+            workflow(
+                nodes={
+                    "a": {**CALL, "compensate": {**CALL, "with": {"url": "http://undo.example/a"}}},
+                    "b": {**CALL, "needs": ["a"], "compensate": {**CALL, "with": {"url": "http://undo.example/b"}}},
+                    "c": {**CALL, "needs": ["b"]},
+                },
+                on_error=CALL,
+            )
+        ],
+        {"c": refuse},
+        Bench.finish,
+    ),
+    "child that fails": (
+        [
+            workflow(nodes={"a": {"uses": "workflow.run", "with": {"workflow": "child"}}}),
+            workflow("child", on=[], nodes={"x": {"uses": "fail", "with": {"message": "no"}}}),
+        ],
+        {},
+        Bench.finish,
+    ),
+    "catch": (
+        [
+            workflow(
+                nodes={
+                    "a": CALL,
+                    "b": {**CALL, "needs": ["a"], "when": "failed"},
+                    "c": {**CALL, "needs": ["a", "b"], "when": "always"},
+                }
+            )
+        ],
+        {"a": refuse},
+        Bench.finish,
+    ),
 }
 
 
@@ -96,3 +198,27 @@ def test_the_matrix_sees_a_node_that_answers_by_how_often_it_was_asked() -> None
     documents = [workflow(nodes={"a": CALL})]
     report = crash_matrix(documents, EVENT, stubs={"a": fickle}, check=False)
     assert report.faults
+
+
+def test_compensations_come_in_reverse_order_and_before_on_error() -> None:
+    documents, stubs, _ = CASES["compensation"]
+    bench = Bench(documents, stubs={"http.request": answer, **stubs})
+    run = bench.deliver(*EVENT)
+    assert run.status == "failed"
+    assert [call.node for call in bench.calls] == ["a", "b", "c", "b!undo", "a!undo", "!on_error"]
+
+
+def test_a_decision_that_comes_while_a_run_is_being_undone_changes_nothing() -> None:
+    nodes = {
+        "a": {**CALL, "compensate": {**CALL, "retry": {"max_attempts": 2, "first": "1h", "on": ["http_4xx"]}}},
+        "boss": {"uses": "wait.approval"},
+        "b": {**CALL, "needs": ["boss"]},
+    }
+    bench = Bench([workflow(nodes=nodes)], stubs={"a": answer, "a!undo": [NodeError("http_4xx", "no"), 1], "b": 1})
+    run = bench.deliver(*EVENT)
+    bench.cancel(run)
+    run = bench.decide(run, "boss")
+    bench.finish()
+    run = bench.result(run)
+    assert run.status == "cancelled"
+    assert "boss" not in run.outputs
