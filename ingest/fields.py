@@ -2,7 +2,8 @@
 
 Promises: never raises. A name that comes more than once has no value: neither its first nor its last is believed, as
 with headers. Bytes that are not UTF-8 stay apart from each other (`\\xff` as four characters), so that two ids never
-become one. What is read is bounded: `MOST_FIELDS` fields, `LONGEST_VALUE` bytes of a value, `KEYS_LIMIT` bytes of JSON.
+become one. What is read is bounded: `MOST_FIELDS` fields, `LONGEST_VALUE` bytes of a value, `KEYS_LIMIT` bytes
+of JSON, `FORM_LIMIT` bytes of a form that holds JSON.
 """
 
 from __future__ import annotations
@@ -14,15 +15,27 @@ import msgspec
 
 from events.content_forms import MOST_FIELDS, MULTIPART, URLENCODED, pairs, parse_form, unquoted
 from events.content_text import media_type
-from ingest.locator import Form, OtherKey, Query
+from ingest.locator import Form, FormPointer, OtherKey, Query
+from ingest.pointers import compile_pointers
 from ingest.verify.base import Incoming
 
-__all__ = ["KEYS_LIMIT", "LONGEST_VALUE", "MOST_FIELDS", "compile_fields", "compile_form", "compile_query", "other_key"]
+__all__ = [
+    "FORM_LIMIT",
+    "KEYS_LIMIT",
+    "LONGEST_VALUE",
+    "MOST_FIELDS",
+    "compile_fields",
+    "compile_form",
+    "compile_query",
+    "other_key",
+]
 
 LONGEST_VALUE = 1 << 16
 """Bytes, as they were sent. A longer value is not an id, nor a type."""
 KEYS_LIMIT = 1 << 20
 """Bytes of a JSON object whose keys are looked at. All of its members are held at once for that."""
+FORM_LIMIT = 4 << 20
+"""Bytes of a form whose JSON is looked into."""
 
 _LONGEST_NAME = 1000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -34,11 +47,13 @@ LookForm = Callable[[bytes, bytes], Sequence[str | None]]
 """From (body, Content-Type) to one text, or None, for each field."""
 
 
-def compile_fields(fields: Sequence[Query | Form | OtherKey]) -> Callable[[Incoming], list[str | None]]:
+def compile_fields(fields: Sequence[Query | Form | FormPointer | OtherKey]) -> Callable[[Incoming], list[str | None]]:
     """From a request to one text, or None, for each of these; query and form are read once for all."""
     query_names = [field.name for field in fields if isinstance(field, Query)]
     form_names = [field.field for field in fields if isinstance(field, Form)]
     look_query, look_form = compile_query(query_names), compile_form(form_names)
+
+    inside = {field: compile_pointers([field.path]) for field in fields if isinstance(field, FormPointer)}
 
     def look(incoming: Incoming) -> list[str | None]:
         body, content_type = incoming.body, incoming.headers.get(b"content-type", b"")
@@ -51,6 +66,8 @@ def compile_fields(fields: Sequence[Query | Form | OtherKey]) -> Callable[[Incom
                     values.append(next(in_query))
                 case Form():
                     values.append(next(in_form))
+                case FormPointer(field=name):
+                    values += inside[field](_json_in(name.encode(), body, content_type))
                 case OtherKey(besides=besides):
                     values.append(other_key(body, frozenset(besides)))
                 case impossible:
@@ -91,6 +108,16 @@ def compile_form(names: Sequence[str]) -> LookForm:
                 return nothing
 
     return look
+
+
+def _json_in(name: bytes, body: bytes, content_type: bytes) -> bytes:
+    """What a field of a urlencoded form holds; b"" where there is none, or more than one."""
+    if body[:1] == b"{" or len(body) > FORM_LIMIT:  # JSON itself, the usual case, costs nothing
+        return b""
+    if media_type(content_type.decode("latin-1"))[0] != URLENCODED:
+        return b""
+    values = [value for field, value in pairs(body) or () if field == name]
+    return unquoted(values[0]) if len(values) == 1 else b""
 
 
 def other_key(body: bytes, besides: frozenset[str]) -> str | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from events.ids import dedup_key
 from ingest.fields import compile_fields
-from ingest.locator import First, Form, Header, Locator, OtherKey, Part, Pointer, Query
+from ingest.locator import First, Form, FormPointer, Header, Locator, OtherKey, Part, Pointer, Query
 from ingest.pointers import compile_pointers
 from ingest.verify.base import Covered, Incoming, body_or_address
 
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_TYPE",
     "First",
     "Form",
+    "FormPointer",
     "Header",
     "Identify",
     "Identity",
@@ -67,7 +68,7 @@ def compile_identity(id: Locator, type: Locator, covered: Covered = body_or_addr
     """
     plain = dict.fromkeys(_flat((*id, *type)))
     pointers = [part for part in plain if isinstance(part, Pointer)]
-    fields = [part for part in plain if isinstance(part, Query | Form | OtherKey)]
+    fields = [part for part in plain if isinstance(part, Query | Form | FormPointer | OtherKey)]
     places: dict[Part, int] = {part: index for index, part in enumerate((*pointers, *fields))}
     look = compile_pointers([part.path for part in pointers]) if pointers else _look_nowhere
     look_beside = compile_fields(fields) if fields else None
@@ -94,7 +95,7 @@ def _look_nowhere(body: bytes) -> Sequence[str | None]:
     return ()
 
 
-def _flat(parts: Sequence[Part]) -> Iterator[Header | Pointer | Query | Form | OtherKey]:
+def _flat(parts: Sequence[Part]) -> Iterator[Header | Pointer | Query | Form | FormPointer | OtherKey]:
     for part in parts:
         if isinstance(part, First):
             yield from _flat(part.parts)
@@ -104,7 +105,7 @@ def _flat(parts: Sequence[Part]) -> Iterator[Header | Pointer | Query | Form | O
 
 def _reader(part: Part, places: Mapping[Part, int]) -> _Read:
     match part:
-        case Pointer() | Query() | Form() | OtherKey():
+        case Pointer() | Query() | Form() | FormPointer() | OtherKey():
             index = places[part]
             return lambda headers, found: found[index]
         case First(parts=parts):

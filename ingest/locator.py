@@ -30,6 +30,13 @@ class Form(msgspec.Struct, frozen=True, tag_field="in", tag="form"):
     field: str
 
 
+class FormPointer(msgspec.Struct, frozen=True, tag_field="in", tag="form_pointer"):
+    """The same as `Pointer` into the JSON text that a field of a urlencoded form holds."""
+
+    field: str
+    path: str
+
+
 class OtherKey(msgspec.Struct, frozen=True, tag_field="in", tag="other_key"):
     """The one key of the body, a JSON object, that is not among `besides`: what it is about, where the key says so."""
 
@@ -42,7 +49,7 @@ class First(msgspec.Struct, frozen=True, tag_field="in", tag="first"):
     parts: tuple[Part, ...]
 
 
-Part = Header | Pointer | Query | Form | OtherKey | First
+Part = Header | Pointer | Query | Form | FormPointer | OtherKey | First
 
 Locator = tuple[Part, ...]
 """Where an id or a type stands. Several parts belong together: an id needs all of them; a type is made of

@@ -101,10 +101,8 @@ def _part(part: Part) -> str:
             return path
         case Query(name=name):
             return f"?{name}"
-        case Form(field=field):
-            return f"form {field}"
-        case FormPointer(field=field, path=path):
-            return f"form {field}{path}"
+        case Form() | FormPointer():
+            return f"form {part.field}{part.path if isinstance(part, FormPointer) else ''}"
         case OtherKey():
             return "the body's other key"
         case First(parts=parts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.identity import First, Header, Pointer
+from ingest.identity import First, FormPointer, Header, Pointer
 from ingest.providers.base import Preset, Response
 from ingest.verify.anyof import AnyOf
 from ingest.verify.mac import Hmac, Timestamp
@@ -11,12 +11,12 @@ from ingest.verify.token import Bearer
 
 CODE: dict[str, Preset] = {
     # docs.github.com, "Validating webhook deliveries". The delivery id is not signed: the body alone is.
-    # A redelivery by hand keeps the id. A form-encoded webhook has no action in its type.
+    # A redelivery by hand keeps the id. A form has the JSON in `payload`.
     "github": Preset(
         title="GitHub",
         scheme=Hmac(header="X-Hub-Signature-256", prefix="sha256="),
         id=(Header("X-GitHub-Delivery"),),
-        type=(Header("X-GitHub-Event"), Pointer("/action")),
+        type=(Header("X-GitHub-Event"), First((Pointer("/action"), FormPointer("payload", "/action")))),
     ),
     # docs.gitlab.com, "Webhooks": the secret token as it is, or a signing token (its merge request 230944: Standard
     # Webhooks; `webhook-id` has the value of `Idempotency-Key`, which stays the same in retries, but is signed). System

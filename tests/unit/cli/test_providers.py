@@ -38,7 +38,7 @@ def test_one_by_its_name_is_shown_in_full(capsys: pytest.CaptureFixture[str]) ->
     text = said(capsys, "paypal", "github")
     assert "paypal: PayPal" in text
     assert "webhook_id: the webhook" in text
-    assert "X-GitHub-Event + /action" in text
+    assert "X-GitHub-Event + /action|form payload/action" in text
     assert "slack" not in text
     assert json.loads(said(capsys, "github", "--json"))["name"] == "github"
 
@@ -61,7 +61,7 @@ def test_programs_get_a_line_of_json_each_under_stable_names(capsys: pytest.Capt
     assert [one["secret"] for one in (found["github"], found["sns"], found["none"])] == [True, False, False]
     assert found["paypal"]["options"][0]["name"] == "webhook_id"
     assert found["github"]["id"] == "X-GitHub-Delivery"
-    assert found["github"]["type"] == "X-GitHub-Event + /action"
+    assert found["github"]["type"] == "X-GitHub-Event + /action|form payload/action"
     assert found["zoom"]["id"] == "hash of the body"
 
 
@@ -76,7 +76,13 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_kind_of_place_has_words() -> None:
-    locator = (First((Header("A", "B"), Pointer("/c"))), Query("d"), Form("e"), FormPointer("g", "/h"), OtherKey(("f",)))
+    locator = (
+        First((Header("A", "B"), Pointer("/c"))),
+        Query("d"),
+        Form("e"),
+        FormPointer("g", "/h"),
+        OtherKey(("f",)),
+    )
     assert place(locator) == "A|B|/c + ?d + form e + form g/h + the body's other key"
 
 

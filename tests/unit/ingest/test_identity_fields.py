@@ -11,8 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.ids import dedup_key
-from ingest.fields import KEYS_LIMIT, LONGEST_VALUE, MOST_FIELDS
-from ingest.identity import First, Form, Header, Identity, Locator, OtherKey, Part, Pointer, Query, compile_identity
+from ingest.fields import FORM_LIMIT, KEYS_LIMIT, LONGEST_VALUE, MOST_FIELDS
+from ingest.identity import (
+    First,
+    Form,
+    FormPointer,
+    Header,
+    Identity,
+    Locator,
+    OtherKey,
+    Part,
+    Pointer,
+    Query,
+    compile_identity,
+)
+from ingest.providers import PRESETS
 from ingest.verify.public_key import PublicKey
 from tests.unit.ingest.requests import request
 
@@ -82,6 +95,34 @@ def test_the_other_key_is_the_only_one(body: bytes, expected: str | None) -> Non
     assert found(OtherKey(("update_id", "never")), body) == expected
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"payload=%7B%22action%22%3A%22opened%22%7D", "opened"),
+        (b'a=1&payload={"n":%5B1],"action":+"re+%25opened"}&b', "re %opened"),
+        (b"payload=%7B%22action%22%3Anull%7D", None),
+        (b"payload={}&payload={%22action%22:1}", None),
+        (b"payload=action", None),
+        (b"payload", None),
+        (b"Payload={%22action%22:1}", None),
+        (b"", None),
+        (b"payload={%22action%22:1,%22x%22:%22" + b"x" * FORM_LIMIT + b"%22}", None),
+    ],
+)
+def test_json_in_a_form_is_looked_into(body: bytes, expected: str | None) -> None:
+    part = FormPointer("payload", "/action")
+    assert found(part, body, FORM) == expected
+    assert found(part, body, ("Content-Type", "application/json")) is None
+
+
+def test_githubs_forms_have_the_type_of_its_json() -> None:
+    preset = PRESETS["github"]
+    identify = compile_identity(preset.id, preset.type, preset.scheme.covered())
+    headers = (("X-GitHub-Event", "issues"), ("X-GitHub-Delivery", "1"))
+    assert identify(request(b"payload=%7B%22action%22%3A%22opened%22%7D", FORM, *headers)).event_type == "issues.opened"
+    assert identify(request(b"payload=%7B%7D", FORM, *headers)).event_type == "issues"
+
+
 def test_the_first_part_that_is_present_counts() -> None:
     part = First((Header("X-Id"), First((Query("id"), Form("id"))), Pointer("/id"), OtherKey(())))
     form = b"id=form"
@@ -109,7 +150,13 @@ def test_bytes_that_are_no_text_are_still_different_ids() -> None:
 
 
 def test_locators_are_stored_as_json() -> None:
-    locator: Locator = (Query("a"), Form("b"), OtherKey(("c",)), First((Header("d"), First((Pointer("/e"),)))))
+    locator: Locator = (
+        Query("a"),
+        Form("b"),
+        OtherKey(("c",)),
+        FormPointer("f", "/g"),
+        First((Header("d"), First((Pointer("/e"),)))),
+    )
     stored = msgspec.json.encode(locator)
     assert msgspec.json.decode(stored, type=Locator) == locator
     assert msgspec.json.decode(b'[{"in":"header","name":"x"}]', type=Locator) == (Header("x"),)
@@ -147,7 +194,13 @@ def test_the_first_thousand_items_of_an_array_can_be_pointed_at(index: int) -> N
     assert found(Pointer("/1000"), b'{"1000":"name"}') == "name"
 
 
-PARTS: list[Part] = [Query("id"), Form("id"), OtherKey(("a",)), First((Query("x"), Form("x"), OtherKey(())))]
+PARTS: list[Part] = [
+    Query("id"),
+    Form("id"),
+    FormPointer("id", "/0"),
+    OtherKey(("a",)),
+    First((Query("x"), Form("x"), OtherKey(()))),
+]
 
 
 @given(
