@@ -8,6 +8,7 @@ that an older key has sealed. What the files do not name stays.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,32 +32,49 @@ from executor.cli.definition_files import (
     unknown_sources,
     without_url,
 )
+from executor.cli.differences import changed, in_flight
 from executor.engine.registry import Registry
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE…|DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each definition: kind, name, what.")
-def apply(paths: Sequence[Path], as_json: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Check all of it and show what would change; change nothing.")
+def apply(paths: Sequence[Path], as_json: bool, dry_run: bool) -> None:
     """Make sources, endpoints and workflows what these YAML files say.
 
-    A fault anywhere changes nothing; all faults of all files are shown at once.
+    A fault anywhere changes nothing; all faults of all files are shown at once. What changes about a workflow is shown
+    line by line; runs in flight stay on the version with which they began.
     """
     settings = settings_of()
-    changes = asyncio.run(apply_files(settings, paths, os.environ))
+    notes: list[str] = []
+    changes = asyncio.run(apply_files(settings, paths, os.environ, notes, dry_run=dry_run))
     if as_json:
         for change in changes:
             print_json(change)
-    else:
-        rows = [(change.kind, change.name, change.what) for change in changes]
-        click.echo(table(["KIND", "NAME", "WHAT"], rows))
+        return
+    rows = [(change.kind, change.name, change.what) for change in changes]
+    click.echo(table(["KIND", "NAME", "WHAT"], rows))
+    for note in notes:
+        click.echo(note, err=True)
+    if dry_run:
+        click.echo("nothing was changed: this was a dry run", err=True)
 
 
-async def apply_files(settings: Settings, paths: Sequence[Path], environ: Mapping[str, str]) -> list[Change]:
+async def apply_files(
+    settings: Settings,
+    paths: Sequence[Path],
+    environ: Mapping[str, str],
+    notes: list[str] | None = None,
+    *,
+    dry_run: bool = False,
+) -> list[Change]:
     """Reads the files, checks all of it, and applies it in one transaction.
 
     Args:
         environ: where `{env: NAME}` is looked up.
+        notes: gets what changes about workflows, as lines for people.
+        dry_run: take all of it back at the end.
 
     Raises:
         ConfigError: with every fault; nothing was changed.
@@ -71,7 +89,16 @@ async def apply_files(settings: Settings, paths: Sequence[Path], environ: Mappin
         known = {source.slug for source in await definitions.sources(database) if source.definition}
         if faults := unknown_sources(read, known):
             raise ConfigError("apply", faults)
-        return await _store(database, read, box)
+        before = await definitions.workflows(database)
+        changes = await _store(database, read, box, dry_run)
+        if notes is not None:
+            notes += changed(changes, before, {one.name: one.document for one in read.workflows})
+            notes += await in_flight(database, changes, dry_run=dry_run)
+        return changes
+
+
+class _DryRun(Exception):
+    """Takes back all that was stored."""
 
 
 def _box(settings: Settings, read: Definitions) -> SecretBox | None:
@@ -83,8 +110,8 @@ def _box(settings: Settings, read: Definitions) -> SecretBox | None:
     return None
 
 
-async def _store(database: Database, read: Definitions, box: SecretBox | None) -> list[Change]:
-    with translated():
+async def _store(database: Database, read: Definitions, box: SecretBox | None, dry_run: bool) -> list[Change]:
+    with translated(), contextlib.suppress(_DryRun):
         async with Applying(database) as applying:
             for source in read.sources:
                 await _store_source(applying, source, box)
@@ -92,6 +119,8 @@ async def _store(database: Database, read: Definitions, box: SecretBox | None) -
                 await _store_endpoint(applying, endpoint, box)
             for workflow in read.workflows:
                 await applying.workflow(workflow.name, workflow.hash, workflow.document, workflow.waits)
+            if dry_run:
+                raise _DryRun
     return applying.changes
 
 

@@ -23,6 +23,7 @@ _COMMANDS = {
     "dev": ("dev", "Run everything on this machine, until Ctrl-C; data stays in ./.headrace."),
     "demo": ("demo", "Watch webhooks survive a killed worker and a flushed Redis, then check every one."),
     "apply": ("apply", "Make sources, endpoints and workflows what these files say."),
+    "workflows": ("workflows", "Look at workflows: versions, documents, graphs; the schema for editors."),
     "providers": ("providers", "List the providers whose webhooks a source can take."),
     "send": ("send", "Post signed webhooks to a source, as a sender would."),
     "events": ("history", "List deliveries, or show all that happened to one."),
@@ -51,7 +52,18 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "On this machine", "commands": ["dev", "demo"]},
         {
             "name": "Look and act",
-            "commands": ["apply", "providers", "send", "events", "runs", "replay", "rejected", "spool", "secrets"],
+            "commands": [
+                "apply",
+                "workflows",
+                "providers",
+                "send",
+                "events",
+                "runs",
+                "replay",
+                "rejected",
+                "spool",
+                "secrets",
+            ],
         },
         {
             "name": "Have a say in runs",

@@ -88,3 +88,33 @@ async def test_a_decision_is_typed(system: System) -> None:
     await ends(system, run)
     decision = (await outputs(system, run))["boss"]
     assert (decision["approved"], decision["data"]) == (False, {"why": "no"})
+
+
+async def test_an_apply_shows_what_changes_and_which_runs_stay_as_they_were(system: System, tmp_path: Path) -> None:
+    text = """
+workflow: naps
+on: [{source: hub, type: start}]
+nodes:
+  nap:
+    uses: wait.timer
+    with: {for: 1h}
+"""
+    file = tmp_path / "naps.yaml"
+    file.write_text(text)
+    await system.apply()
+    await typed(system, "apply", str(file))
+    await start(system)
+    run = await begun(system, {})
+    await noted(system, run, "node.waiting")
+    file.write_text(text.replace("1h", "2h"))
+    dry = await typed(system, "apply", "--dry-run", str(file))
+    assert any(line.startswith("-") and "for: 1h" in line for line in dry)
+    assert any(line.startswith("+") and "for: 2h" in line for line in dry)
+    assert any(line.startswith("naps: 1 run stays on version") for line in dry)
+    assert "unchanged" not in "".join(await typed(system, "apply", str(file))), "the dry run changed nothing"
+    shown = await typed(system, "workflows", "show", "naps")
+    assert [line.split()[3] for line in shown[1:3]] == ["0", "1"], "open runs, the newest version first"
+    assert any("nap" in line for line in await typed(system, "workflows", "show", "naps", "--graph"))
+    assert (await typed(system, "workflows", "list"))[1].startswith("naps")
+    await typed(system, "cancel", str(run))
+    await ends(system, run)
