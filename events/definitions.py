@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from events import tables
+from events import schedules, tables
 from events.database import Database, translated
 from events.errors import ConfigError
+from events.schedules import ScheduleRow
 from events.secretbox import SecretBox
 from events.waits import WaitExpression
 
@@ -227,9 +228,19 @@ class Applying:
         self.changes.append(Change("endpoint", name, "resealed" if resealed else "changed" if stored else "added"))
 
     async def workflow(
-        self, name: str, hash: bytes, document: dict[str, Any], expressions: Sequence[WaitExpression] = ()
+        self,
+        name: str,
+        hash: bytes,
+        document: dict[str, Any],
+        expressions: Sequence[WaitExpression] = (),
+        scheduled: Sequence[ScheduleRow] = (),
     ) -> None:
-        """Stores a workflow's version, which is current from now on. `expressions`: by what waits find deliveries."""
+        """Stores a workflow's version, which is current from now on.
+
+        Args:
+            expressions: by what waits find deliveries.
+            scheduled: its schedules from now on; one that stands there already keeps its time.
+        """
         for row in expressions:
             found = insert(tables.wait_expression).values(msgspec.structs.asdict(row))
             await self._connection.execute(found.on_conflict_do_nothing())
@@ -242,6 +253,7 @@ class Applying:
         await self._connection.execute(
             head.on_conflict_do_update(index_elements=["workspace_id", "name"], set_={"hash": head.excluded.hash})
         )
+        await schedules.store(self._connection, DEFAULT_WORKSPACE, name, scheduled)
         what = "added" if current is None else "unchanged" if current == hash else "changed"
         self.changes.append(Change("workflow", name, what))
 

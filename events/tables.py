@@ -106,6 +106,16 @@ subscription = Table(
     Column("key", LargeBinary),
     Column("until", DateTime(timezone=True)),
 )
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("workspace_id", Integer, primary_key=True),
+    Column("workflow", String, primary_key=True),
+    Column("expression", String, primary_key=True),
+    Column("tz", String, primary_key=True),
+    Column("catch_up", String),
+    Column("next_at", DateTime(timezone=True)),
+)
 config = Table("config", metadata, Column("epoch", Bigint))
 source = Table(
     "source",

@@ -18,8 +18,9 @@ import rich_click as click
 
 from events import definitions
 from events.database import Database, translated
-from events.definitions import Applying, Change
+from events.definitions import DEFAULT_WORKSPACE, Applying, Change
 from events.errors import ConfigError
+from events.schedules import ScheduleRow
 from events.secretbox import SecretBox
 from events.settings import Settings
 from executor.cli.common import operator, print_json, settings_of, table
@@ -27,6 +28,7 @@ from executor.cli.definition_files import (
     Definitions,
     NamedEndpoint,
     NamedSource,
+    NamedWorkflow,
     definition_files,
     read_definitions,
     unknown_sources,
@@ -34,6 +36,7 @@ from executor.cli.definition_files import (
 )
 from executor.cli.differences import changed, in_flight
 from executor.engine.registry import Registry
+from executor.workflow.schedules import next_time
 
 
 @click.command()
@@ -118,10 +121,19 @@ async def _store(database: Database, read: Definitions, box: SecretBox | None, d
             for endpoint in read.endpoints:
                 await _store_endpoint(applying, endpoint, box)
             for workflow in read.workflows:
-                await applying.workflow(workflow.name, workflow.hash, workflow.document, workflow.waits)
+                rows = _schedules(workflow, database.clock.now())
+                await applying.workflow(workflow.name, workflow.hash, workflow.document, workflow.waits, rows)
             if dry_run:
                 raise _DryRun
     return applying.changes
+
+
+def _schedules(workflow: NamedWorkflow, now: float) -> list[ScheduleRow]:
+    """The rows of a workflow's schedules as of now; those that stand there already keep their time."""
+    return [
+        ScheduleRow(DEFAULT_WORKSPACE, workflow.name, one.expression, one.tz, one.catch_up, next_time(one, now))
+        for one in workflow.schedules
+    ]
 
 
 async def _store_source(applying: Applying, source: NamedSource, box: SecretBox | None) -> None:

@@ -26,6 +26,7 @@ from executor.engine.workflows import wait_expressions
 from executor.nodes.webhook_deliver import sign
 from executor.workflow.graph import Graph, NodeSpec, compile_workflow, content_hash, load_yaml, parse_workflow
 from executor.workflow.outcomes import NodeError
+from executor.workflow.schedules import Schedule
 from ingest.parsing import OWN_SOURCES
 from ingest.parsing_secrets import parse_secret
 from ingest.providers import PRESETS
@@ -53,8 +54,8 @@ class NamedEndpoint(msgspec.Struct, frozen=True):
 
 
 class NamedWorkflow(msgspec.Struct, frozen=True):
-    """A workflow that parsed: its document, its content hash, the sources that its triggers and waits name, and what
-    its waits find deliveries by.
+    """A workflow that parsed: its document, its content hash, the sources that its triggers and waits name, what its
+    waits find deliveries by, and its schedules.
     """
 
     name: str
@@ -63,6 +64,7 @@ class NamedWorkflow(msgspec.Struct, frozen=True):
     sources: tuple[str, ...]
     where: str
     waits: tuple[WaitExpression, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
 
 
 class Definitions(msgspec.Struct):
@@ -171,7 +173,8 @@ def _read(
             waits = wait_rows(compile_workflow(workflow, hash))
             named = (*(trigger.source for trigger in workflow.on), *(wait.source for wait in waits))
             sources = tuple(dict.fromkeys(named))
-            read.workflows.append(NamedWorkflow(workflow.name, hash, document, sources, where, waits))
+            schedules = tuple(trigger.schedule for trigger in workflow.on if trigger.schedule is not None)
+            read.workflows.append(NamedWorkflow(workflow.name, hash, document, sources, where, waits, schedules))
             return "workflow", workflow.name
         case _:
             got = (

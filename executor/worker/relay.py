@@ -1,9 +1,10 @@
-"""The relay: rings the doorbell for work that is due, makes the log's partitions ahead of time, and deletes refused
-requests that are old.
+"""The relay: rings the doorbell for work that is due, fires schedules, makes the log's partitions ahead of time, and
+deletes refused requests that are old.
 
 At the work list it only looks. What is due is due whether it was never rung for, its doorbell was lost with Redis, its
 worker died, or its timer ran out; so one question serves them all, several relays may run at once, and a relay that
-dies is missed for as long as no other one asks. It sleeps until the next item falls due, and never longer than `poll`.
+dies is missed for as long as no other one asks. It sleeps until the next item or schedule falls due, and never longer
+than `poll`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from events.rejections import delete_old
 from events.sweep import sweep
 from events.types import QUEUES
 from events.work import next_due
+from executor.worker.scheduling import Scheduler
 
 UPKEEP = 3600.0
 """Seconds between two looks at the partitions."""
@@ -47,6 +49,7 @@ class Relay:
         self, database: Database, broker: RedisBroker, *, poll: float, weeks: int, rejected_retention: float
     ) -> None:
         self._database = database
+        self._scheduler = Scheduler(database)
         self._broker = broker
         self._poll = poll
         self._weeks = weeks
@@ -59,7 +62,8 @@ class Relay:
         while True:
             pause = self._poll
             try:
-                pause = await self.look()
+                ahead = await self.fire()  # before the look, which rings for what it made
+                pause = min(await self.look(), max(SHORTEST, ahead))
                 if loop.time() >= upkeep_at:
                     upkeep_at = loop.time() + UPKEEP_AGAIN
                     await self.upkeep()
@@ -71,6 +75,14 @@ class Relay:
                 _log.warning("relay.unavailable", error=str(error))
                 pause = max(self._poll, 0.5)
             await asyncio.sleep(pause)
+
+    async def fire(self) -> float:
+        """Fires schedules; answers when the next is due, in seconds. A fault in that keeps nobody from ringing."""
+        try:
+            return await self._scheduler.look()
+        except HeadraceError as error:
+            _log.warning("relay.schedules", error=str(error))
+            return self._poll
 
     async def look(self) -> float:
         """Rings for every queue that has due work; answers how long to sleep, in seconds."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from executor.workflow.backoff import Backoff
+from executor.workflow.schedules import Schedule
 
 When = Literal["succeeded", "failed", "always"]
 """What must have become of the nodes that a node needs, for it to run."""
@@ -55,11 +56,15 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """Deliveries that start a run: of the source (its slug), a type that the glob fits, `condition` true."""
+    """Deliveries that start a run: of the source (its slug), a type that the glob fits, `condition` true.
+
+    A trigger with a `schedule` is one for the deliveries that the schedule makes.
+    """
 
     source: str
     type: str = "*"
     condition: str | None = None
+    schedule: Schedule | None = None
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ import msgspec
 from executor.workflow.definition import MAX_NODES, QUEUES, NodeSpec
 from executor.workflow.parsing_nodes import MAX_CONCURRENCY, WHENS
 from executor.workflow.reading import NAME, NODE_NAME
+from executor.workflow.schedules import CATCH_UPS, SCHEDULED
 from executor.workflow.schemas import DIALECT
 
 ID = "urn:headrace:workflow"
@@ -158,12 +159,28 @@ _KNOWN: dict[tuple[str, str], _Schema] = {
 """What the Structs say less exactly than the parser."""
 _TRIGGER: _Schema = {
     "type": "object",
-    "required": ["source"],
     "additionalProperties": False,
     "properties": {
         "source": _ref("name", "The source's slug; `emit` for events that workflows emit."),
         "type": {"type": "string", "pattern": r"\S", "maxLength": 200, "description": "A glob over the event's type."},
         "if": _ref("cel", "Only events for which this is true; it may name `event`."),
+        "schedule": {
+            "type": "string",
+            "pattern": r"^\s*\S+(\s+\S+){4}\s*$",
+            "description": "Five cron fields: minute, hour, day of the month, month, day of the week.",
+        },
+        "tz": {"type": "string", "default": "UTC", "description": "The IANA name of the schedule's time zone."},
+        "catch_up": {
+            "enum": list(CATCH_UPS),
+            "default": "last",
+            "description": "What becomes of times at which nothing ran: dropped, the last one, or all (100 at most).",
+        },
+    },
+    "if": {"required": ["schedule"]},
+    "then": {"properties": {"source": False, "type": False, "if": False}},
+    "else": {
+        "required": ["source"],
+        "properties": {"source": {"not": {"const": SCHEDULED}}, "tz": False, "catch_up": False},
     },
 }
 _NEEDS: _Schema = {

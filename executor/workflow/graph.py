@@ -59,8 +59,8 @@ __all__ = [
 
 
 class CompiledTrigger(msgspec.Struct, frozen=True):
-    """A trigger: the source's slug, the glob over the type as a pattern (None: any), the condition, and the glob as it
-    was written.
+    """A trigger: the source's slug, the glob over the type as a pattern (None: any), the condition, and the glob (or
+    the schedule) as it was written.
     """
 
     source: str
@@ -197,7 +197,8 @@ def _level(nodes: Mapping[str, Node], roots: tuple[str, ...]) -> Level:
 def _trigger(trigger: Trigger) -> CompiledTrigger:
     pattern = None if trigger.type == "*" else re.compile(fnmatch.translate(trigger.type))
     condition = None if trigger.condition is None else Expression(trigger.condition, TRIGGER_ROOTS)
-    return CompiledTrigger(trigger.source, pattern, condition, trigger.type)
+    written = trigger.type if trigger.schedule is None else f"{trigger.schedule.expression} {trigger.schedule.tz}"
+    return CompiledTrigger(trigger.source, pattern, condition, written)
 
 
 def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNode:
