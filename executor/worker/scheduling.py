@@ -1,7 +1,7 @@
 """Fires the schedules that are due: what `workflow.schedules` says is to be done, written by `events.schedules`.
 
-Any number of processes may look at once. A schedule that cannot be read here (its time zone is not known, say) is told
-of once and keeps no other from firing.
+Any number of processes may look at once. A schedule that cannot be fired here (its time zone is not known, say) is told
+of once, is tried again at every look, and keeps no other from firing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from events.database import Database
+from events.errors import BadRow
 from events.schedules import ScheduleRow, fire, upcoming
 from executor.workflow.schedules import CatchUp, Schedule, turn
 
@@ -27,11 +28,11 @@ class Scheduler:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unreadable: set[tuple[int, str, str, str]] = set()
+        self._failing: set[tuple[int, str, str, str]] = set()
 
     async def look(self) -> float:
         """Fires what is due; in how many seconds to look again: 0 where more is due, infinite where nothing is left."""
-        found = await upcoming(self._database, MOST + 1 + len(self._unreadable))
+        found = await upcoming(self._database, MOST + 1 + len(self._failing))
         read = 0
         for row in found.rows:
             if row.next_at > found.now:
@@ -42,14 +43,14 @@ class Scheduler:
         return math.inf
 
     async def _fire(self, row: ScheduleRow, now: float) -> bool:
-        """Fires one, if it can be read."""
+        """Fires one, if it can be."""
         try:
             await fire_at(self._database, row, now)
-        except ValueError as error:
+        except (ValueError, BadRow) as error:
             key = (row.workspace_id, row.workflow, row.expression, row.tz)
-            if key not in self._unreadable:
-                _log.error("schedule.unreadable", workflow=row.workflow, schedule=row.expression, error=str(error))
-            self._unreadable.add(key)
+            if key not in self._failing:
+                _log.error("schedule.failing", workflow=row.workflow, schedule=row.expression, error=str(error))
+            self._failing.add(key)
             return False
         return True
 

@@ -12,6 +12,7 @@ from executor.workflow.expressions import TRIGGER_ROOTS, Expression, ExpressionE
 from executor.workflow.parsing_names import Names
 from executor.workflow.reading import Reader
 from executor.workflow.schedules import CATCH_UPS, SCHEDULED, CatchUp, Schedule, schedule_faults
+from executor.workflow.wording import shown
 
 _EVENT_KEYS = ("source", "type", "if")
 _SCHEDULE_KEYS = ("schedule", "tz", "catch_up")
@@ -55,7 +56,10 @@ def _schedule(reader: Reader, workflow: str) -> Trigger:
     for key in _EVENT_KEYS:
         if key in reader.values:
             reader.fault(key, f"expected {', '.join(_SCHEDULE_KEYS)} alone, got {key} too; it may be another trigger")
-    expression = " ".join((reader.text("schedule") or "").split())
+    written = reader.values[SCHEDULED]
+    expression = " ".join(written.split()) if isinstance(written, str) else ""
+    if not expression:
+        reader.fault(SCHEDULED, f'expected cron such as "0 7 * * 1", got {shown(written)}')
     tz = reader.text("tz", "UTC") or "UTC"
     for key, fault in schedule_faults(expression, tz) if expression else ():
         reader.fault(key, fault)

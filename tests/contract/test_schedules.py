@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from events import log
 from events.database import Database
@@ -169,8 +170,19 @@ async def test_a_schedule_that_cannot_be_read_keeps_no_other_from_firing(everyon
     past = at("2024-06-01T10:00:00Z")
     await store(everyone.operator, row(past - 9, tz="Mars/Olympus"), row(past - 8, "x"), row(past))
     scheduler = Scheduler(everyone.relay)
-    for _ in range(2):
-        await scheduler.look()
+    with capture_logs() as logs:
+        for _ in range(2):
+            await scheduler.look()
+    assert [line["schedule"] for line in logs] == ["0 * * * *", "x"]
+    assert await everyone.count("event") == 1
+
+
+async def test_what_the_database_refuses_keeps_no_other_from_firing(everyone: World) -> None:
+    await store(everyone.operator, row(at("2024-06-01T09:00:00Z")), row(at("2024-06-01T10:00:00Z"), "0 1 * * *"))
+    await everyone.admin.execute(
+        "ALTER TABLE schedule ADD CHECK (expression <> '0 * * * *' OR next_at < '2024-06-02Z')",
+    )
+    await Scheduler(everyone.relay).look()
     assert await everyone.count("event") == 1
 
 

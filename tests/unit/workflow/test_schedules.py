@@ -186,7 +186,7 @@ def document(*on: Any) -> dict[str, Any]:
     ("trigger", "fault"),
     [
         ({"schedule": "0 7 * *"}, "on[0].schedule: expected five cron fields such as \"0 7 * * 1\", got '0 7 * *'"),
-        ({"schedule": 7}, "on[0].schedule: expected text"),
+        *(({"schedule": value}, "on[0].schedule: expected cron") for value in (7, None, "", " ", ["0 7 * * 1"])),
         ({"schedule": "0 7 * * 1", "tz": "Mars"}, "on[0].tz: expected a time zone"),
         ({"schedule": "0 7 * * 1", "catch_up": "some"}, "on[0].catch_up: expected one of skip, last, all"),
         ({"schedule": "0 7 * * 1", "source": "shop"}, "on[0].source: expected schedule, tz, catch_up alone"),
