@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
+import struct
 from typing import Any, cast
 
 import httptools
@@ -37,6 +39,7 @@ MOST_PIPELINED = 64
 DEAF = 1 << 20
 """Bytes that a peer may still send, unheard, after it was hung up on."""
 
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset, and what was not sent is gone
 _CLOSE = (b"connection", b"close")
 _MALFORMED = problem(400, "request", "expected an HTTP/1.1 request, got something else", _CLOSE)
 _HEADERS = problem(431, "headers", "the headers are larger, or more, than this service accepts", _CLOSE)
@@ -263,7 +266,14 @@ class HttpProtocol(HttpToolsProtocol):
     # How it ends
 
     def close_now(self) -> None:
-        """Closes it without waiting for anything."""
+        """Closes it without waiting for anything.
+
+        Where answers are left that the peer does not take, the kernel too forgets them: it would hold megabytes of them
+        for minutes. Else it is closed in peace, for what the peer has got is lost to it by a reset.
+        """
+        if self.transport.get_write_buffer_size():
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
 
     def _refuse(self, refused: _Refused) -> None:
