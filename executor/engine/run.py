@@ -27,6 +27,7 @@ import msgspec
 from events import faults
 from events.errors import LeaseLost
 from events.ids import Clock
+from events.inbox import MOST_ROWS
 from events.runs import Effect, Finish, Keep, NewEvent, RunAppend, Status, Subscribe, Then, Unsubscribe, Yield
 from events.telemetry import Telemetry
 from executor.engine.attempts import Attempted, Attempts
@@ -185,10 +186,12 @@ class RunDriver:
 
     async def _read_inbox(self) -> None:
         run = self._run
-        for row in await self._services.store.inbox(run.id, run.state.inbox):
+        rows = await self._services.store.inbox(run.id, run.state.inbox)
+        for row in rows:
             run.signal = max(run.signal, row.seq)
             self._note(await self._receiving.facts(row, self._services.clock.now()))
-        run.signal = run.state.inbox  # rows that others have read already are gone
+        if len(rows) < MOST_ROWS:  # else there may be more
+            run.signal = run.state.inbox  # rows that others have read already are gone
 
     async def _look_back(self) -> None:
         """Looks for events that came before their wait was there to be found."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from executor.workflow.graph import Graph
 from executor.workflow.outcomes import NodeError
+from executor.workflow.schema_patterns import LinearValidator
 from executor.workflow.schemas import schema_faults
 
 __all__ = ["MOST_ERRORS", "check_input", "input_faults", "schema_faults"]
@@ -25,7 +25,7 @@ def input_faults(schema: dict[str, Any], value: Any) -> list[str]:
     """What is wrong with an input, each with its path; empty where it fits."""
     found: list[str] = []
     try:
-        for error in Draft202012Validator(schema, registry=_NOTHING).iter_errors(value):
+        for error in LinearValidator(schema, registry=_NOTHING).iter_errors(value):
             found.append(f"{error.json_path}: {error.message}"[:500])
             if len(found) == MOST_ERRORS:
                 break

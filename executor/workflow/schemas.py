@@ -8,6 +8,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from executor.workflow.schema_patterns import found
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCES = ("$ref", "$dynamicRef")
 
@@ -15,7 +17,8 @@ _REFERENCES = ("$ref", "$dynamicRef")
 def schema_faults(schema: Any) -> list[str]:
     """Why this is no JSON Schema, or none that is allowed; empty where it is one.
 
-    A reference may only lead into the schema itself, which has no `$id`: nothing is ever fetched.
+    A reference may only lead into the schema itself, which has no `$id`: nothing is ever fetched. A `pattern` takes
+    linear time (`schema_patterns`); `patternProperties`, which does not, is refused.
     """
     try:
         Draft202012Validator.check_schema(schema)
@@ -36,6 +39,13 @@ def _strangers(value: Any, path: str) -> Iterator[str]:
             target = value.get(key)
             if isinstance(target, str) and not target.startswith("#"):
                 yield f"{path}.{key}: expected a reference into this schema (#/$defs/…), got {target[:100]!r}"
+        if isinstance(value.get("pattern"), str):
+            try:
+                found(value["pattern"], "")
+            except ValueError as error:
+                yield f"{path}.pattern: {error}"
+        if "patternProperties" in value and not path.endswith(".properties"):
+            yield f"{path}.patternProperties: expected none, got some; use propertyNames and additionalProperties"
         for key, part in value.items():
             if key not in ("const", "enum", "default", "examples"):
                 yield from _strangers(part, f"{path}.{key}")

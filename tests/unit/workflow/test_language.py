@@ -10,7 +10,7 @@ import pytest
 
 from events.errors import ConfigError
 from executor.workflow.graph import Workflow, compile_workflow, load_yaml, parse_workflow
-from executor.workflow.inputs import input_faults
+from executor.workflow.inputs import input_faults, schema_faults
 
 WHOLE = """
 workflow: orders
@@ -212,3 +212,35 @@ def test_an_input_is_checked_without_fetching_and_without_end() -> None:
     assert "never ends" in input_faults({"$ref": "#"}, 1)[0]
     assert "is not there" in input_faults({"$ref": "#/$defs/gone"}, 1)[0]
     assert "is not there" in input_faults({"$ref": "http://127.0.0.1:9/x"}, 1)[0]
+
+
+def test_no_pattern_of_an_input_can_stall_a_worker() -> None:
+    """The classic that takes a backtracking engine for ever: here it is a matter of its length."""
+    schema = {"properties": {"name": {"pattern": "^(a+)+$"}}}
+    assert schema_faults(schema) == []
+    assert input_faults(schema, {"name": "aaa", "other": 7}) == []
+    assert "does not match '^(a+)+$'" in input_faults(schema, {"name": "a" * 10_000 + "!"})[0]
+    assert input_faults({"pattern": "b"}, "abc") == []  # found anywhere
+    assert input_faults({"pattern": "b"}, 7) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        (
+            {"items": {"pattern": "(?=x)"}},
+            "$.items.pattern: expected a pattern of RE2's syntax, got '(?=x)': look-around",
+        ),
+        ({"pattern": "("}, "$.pattern: '(' is not a 'regex'"),
+        ({"pattern": "(a{1000}){1000}"}, "$.pattern: expected a pattern of RE2's syntax"),
+        ({"pattern": "a" * 1001}, "$.pattern: expected at most 1000 characters, got 1001"),
+        ({"patternProperties": {"^(a+)+$": {}}}, "$.patternProperties: expected none, got some"),
+    ],
+)
+def test_a_pattern_that_cannot_be_matched_in_linear_time_is_refused(schema: dict[str, Any], fault: str) -> None:
+    (found,) = schema_faults(schema)
+    assert found.startswith(fault)
+
+
+def test_a_property_may_have_any_name() -> None:
+    assert schema_faults({"properties": {"pattern": {"type": "string"}, "patternProperties": {}}}) == []
