@@ -47,6 +47,8 @@ class Engine:
         queues: the queues served here; what is due in the more urgent one is taken first.
         concurrency: how many runs are held at once.
         draining: set when the process is to end; runs stop before their next node.
+        renewals: the work list as leases are renewed in it, default `work`; with a connection of its own no renewal
+            waits until all that the process does has had its turn.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Engine:
         doorbell: Doorbell,
         draining: asyncio.Event,
         concurrency: int,
+        renewals: WorkList | None = None,
     ) -> None:
         self._queues = sorted(queues, key=QUEUES.index)
         self._work = work
@@ -67,7 +70,7 @@ class Engine:
         self._room = Room(concurrency, work.lease / 3)
         self._takers: set[object] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.leases = Leases(work)
+        self.leases = Leases(renewals or work)
 
     async def take(self) -> None:
         """Takes what is due, until nothing is or the engine drains. Waits while the engine is full.

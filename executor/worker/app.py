@@ -86,7 +86,8 @@ class WorkerProcess:
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._doorbell = Doorbell(broker_for(settings.redis_url, []))
         self._database = Database(settings.database_url, "worker", size=8)
-        self._closing: list[Callable[[], Awaitable[Any]]] = [self._database.close]
+        self._renewals = Database(settings.database_url, "worker", size=1)
+        self._closing: list[Callable[[], Awaitable[Any]]] = [self._database.close, self._renewals.close]
 
     def start(self) -> None:
         """Starts everything; returns when the worker takes work.
@@ -172,6 +173,7 @@ class WorkerProcess:
         settings, database, owner = self._settings, self._database, self._owner
         registry = Registry.load(settings.node_modules)
         await database.open_patiently()
+        await self._renewals.open_patiently()
         work = WorkList(database, owner=owner, lease=settings.lease)
         writer = RunWriter(database, owner=owner, lease=settings.lease)
         writer.ring = self._doorbell.ring
@@ -218,6 +220,7 @@ class WorkerProcess:
             doorbell=self._doorbell,
             draining=services.draining,
             concurrency=settings.concurrency,
+            renewals=WorkList(self._renewals, owner=owner, lease=settings.lease),
         )
 
 
