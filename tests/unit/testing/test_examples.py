@@ -87,7 +87,7 @@ TRIALS: dict[str, list[Trial]] = {
     "README.md:hello-again": [(("hello", "any", {"name": "Ada"}), [], Bench.finish, "completed")],
     "docs/workflows.md:order-paid": [
         (("shop", "order.new", ORDER | {"customer": "small"}), [], Bench.finish, "completed"),  # an apology
-        (("shop", "order.new", ORDER | {"customer": "big"}), [], Bench.finish, "completed"),  # nobody approves: an apology too
+        (("shop", "order.new", ORDER | {"customer": "big"}), [], Bench.finish, "completed"),  # nobody approves
         (("shop", "order.new", ORDER | {"customer": "big"}), [], approved, "completed"),
     ],
     "docs/workflows.md:weekly-report": [
