@@ -71,7 +71,7 @@ class Collector:
         """The variables that make a process send its spans here, soon."""
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "50"}
 
-    def spans(self, until: Callable[[list[Seen]], bool], timeout: float = 10.0) -> list[Seen]:
+    def spans(self, until: Callable[[list[Seen]], bool], timeout: float = 60.0) -> list[Seen]:
         """All spans so far, as soon as `until` says that they are all.
 
         Raises:
