@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from events.codec import pack
-from events.effects import Emit, StartRun, Subscribe, Tell, Unsubscribe
+from events.effects import Emit, StartRun, Subscribe, Tell, Unsubscribe, Wake
 from events.inbox import PUT
 from events.run_types import Finish, RunAppend, Yield
 from events.types import DELIVERY_QUEUE, Kind
@@ -64,13 +64,15 @@ SELECT ord, id, queue, false AS leased, signal, NULL::bigint AS told FROM held
 
 APPEND_ELABORATE = f"""
 WITH input AS MATERIALIZED ({_ROWS}),
+wake AS MATERIALIZED (SELECT * FROM unnest($48::bigint[], $49::uuid[]) AS t(row, id)),
 tell AS MATERIALIZED (
   SELECT * FROM unnest($15::bigint[], $16::uuid[], $17::text[], $18::bytea[]) AS t(row, id, type, body)),
 wanted AS MATERIALIZED (
-  SELECT ord, id, token FROM input UNION ALL SELECT NULL, id, NULL FROM (SELECT DISTINCT id FROM tell) AS t),
+  SELECT ord, id, token FROM input
+  UNION ALL SELECT NULL, id, NULL FROM (SELECT id FROM tell UNION SELECT id FROM wake) AS t),
 locked AS MATERIALIZED (
   SELECT i.ord, w.id, w.queue, w.owner, w.signal FROM work_item w JOIN wanted i
-    ON w.id = i.id AND CASE WHEN i.ord IS NULL THEN w.kind = {Kind.RUN:d} ELSE w.token = i.token END
+    ON w.id = i.id AND CASE WHEN i.ord IS NULL THEN w.kind IN ({Kind.RUN:d}, {Kind.LANE:d}) ELSE w.token = i.token END
   ORDER BY w.id FOR UPDATE OF w),
 held AS MATERIALIZED (SELECT * FROM input WHERE (ord IN (SELECT ord FROM locked)) IS TRUE),
 {_WRITTEN},
@@ -100,10 +102,15 @@ child_work AS (
     leased::int, leased::int, CASE WHEN leased THEN $31 END, CASE WHEN leased THEN 0 END,
     coalesce((SELECT g.seq FROM greeted g WHERE g.id = new.id), 0)
   FROM new WHERE (id IN (SELECT id FROM child)) IS TRUE),
+roused AS MATERIALIZED (
+  SELECT id, nextval('inbox_seq') AS seq
+  FROM (SELECT DISTINCT id FROM wake WHERE (row IN (SELECT ord FROM held)) IS TRUE) AS w
+  WHERE (id IN (SELECT id FROM locked WHERE ord IS NULL)) IS TRUE),
 changed AS MATERIALIZED (
   SELECT id, max(due_at) AS due_at, max(inbox) AS inbox, max(seq) AS seq FROM (
     SELECT id, due_at, inbox, NULL AS seq FROM held WHERE due_at IS NOT NULL
-    UNION ALL SELECT id, NULL, NULL, seq FROM news) AS c GROUP BY id),
+    UNION ALL SELECT id, NULL, NULL, seq FROM news
+    UNION ALL SELECT id, NULL, NULL, seq FROM roused) AS c GROUP BY id),
 released AS (
   UPDATE work_item w SET signal = coalesce(c.seq, w.signal),
     due_at = CASE
@@ -141,6 +148,7 @@ left_off AS (
   WHERE s.run_id = t.run_id AND s.node = t.node AND (row IN (SELECT ord FROM held WHERE NOT final)) IS TRUE)
 SELECT ord, id, queue, owner IS NOT NULL AS leased, signal, NULL::bigint AS told FROM locked
 UNION ALL SELECT NULL, id, NULL, NULL, NULL, seq FROM news
+UNION ALL SELECT NULL, id, NULL, NULL, NULL, seq FROM roused
 """
 
 
@@ -174,6 +182,7 @@ def effects(batch: Sequence[RunAppend], lease: float, owner: str) -> tuple[Any, 
     """The further arguments of `APPEND_ELABORATE`; rows count from 1."""
     tells = _of(batch, Tell)
     starts = _of(batch, StartRun)
+    wakes = _of(batch, Wake)
     emits = [(row, id, emit, *pack(emit.body)) for row, id, emit in _of(batch, Emit)]
     # A node's last word counts: one statement cannot touch a subscription twice.
     last = {
@@ -218,6 +227,8 @@ def effects(batch: Sequence[RunAppend], lease: float, owner: str) -> tuple[Any, 
         [row for row, _, _ in left_off],
         [id for _, id, _ in left_off],
         [one.node for _, _, one in left_off],
+        [row for row, _, _ in wakes],
+        [wake.lane for _, _, wake in wakes],
     )
 
 

@@ -23,14 +23,14 @@ from events.types import DELIVERY_QUEUE, Kind
 _REOPEN = f"""
 WITH input AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[]) AS t(id, body, queue)),
 ended AS MATERIALIZED (
-  SELECT r.id, r.version, i.body, i.queue, r.workflow_hash FROM run r JOIN input i ON r.id = i.id
+  SELECT r.id, r.version, i.body, i.queue, r.workflow_hash, r.lane FROM run r JOIN input i ON r.id = i.id
   WHERE r.status IN ('failed', 'cancelled', 'parked') AND NOT EXISTS (SELECT FROM work_item w WHERE w.id = r.id)
   ORDER BY r.id FOR UPDATE OF r),
 opened AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, due_at, seen_version, signal)
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, seen_version, signal, lane)
   SELECT id, id, {Kind.RUN:d},
     coalesce(queue, (SELECT v.document->>'queue' FROM workflow_version v WHERE v.hash = workflow_hash), $4),
-    now(), version, nextval('inbox_seq')
+    now(), version, nextval('inbox_seq'), lane
   FROM ended
   ON CONFLICT DO NOTHING RETURNING id, queue, signal),
 told AS (

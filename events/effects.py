@@ -25,6 +25,26 @@ class NewRun(msgspec.Struct, frozen=True):
     fork_of: UUID | None = None
 
 
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What asks a lane for a run: by which delivery, of which version, in which queue.
+
+    `item`: the routing's work item, from which the run's id is derived. `key`: what the lane is told apart by, for
+    people. `size`: bytes of the delivery's body.
+    """
+
+    lane_id: UUID
+    workspace_id: int
+    workflow: str
+    key: str | None
+    workflow_hash: bytes
+    queue: str
+    delivery_id: UUID
+    item: UUID
+    replay_of: UUID | None
+    size: int
+    traceparent: str | None
+
+
 class StartRun(msgspec.Struct, frozen=True):
     """Creates a run, whose parent is the run that is appended to."""
 
@@ -37,6 +57,12 @@ class Tell(msgspec.Struct, frozen=True):
     to: UUID
     type: str
     body: bytes
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """Tells a lane that a run of it has ended, if anything waits there."""
+
+    lane: UUID
 
 
 class Emit(msgspec.Struct, frozen=True):
@@ -73,4 +99,4 @@ class Arrival(msgspec.Struct, frozen=True):
     key: bytes
 
 
-Effect = StartRun | Tell | Emit | Subscribe | Unsubscribe
+Effect = StartRun | Tell | Wake | Emit | Subscribe | Unsubscribe

@@ -27,6 +27,8 @@ class DeliveryState(StrEnum):
 
     WAITING = "waiting"  # not routed yet
     ROUTED = "routed"  # at least one run came of it
+    HELD = "held"  # routed, and waits in a lane for its run
+    SETTLED = "settled"  # it waited in a lane, and came to no run of its own; its history says why
     UNWANTED = "unwanted"  # routed, and no workflow took it
     PARKED = "parked"  # whoever routed it died of it
     BATCH = "batch"  # its items are routed
@@ -61,6 +63,8 @@ _has_work = (
     .where(tables.work_item.c.id == _received.c.stream_id, tables.work_item.c.kind == int(Kind.DELIVERY))
     .exists()
 )
+_held = select(tables.start_request.c.seq).where(tables.start_request.c.delivery_id == _received.c.stream_id).exists()
+_settled = _said("delivery.settled")
 _routed, _parked = _said("delivery.routed"), _said("delivery.parked")
 _batch, _handshake = _received.c.metadata.has_key("items"), _received.c.metadata.has_key("handshake")
 _alone = ~_batch & ~_handshake
@@ -68,7 +72,9 @@ _alone = ~_batch & ~_handshake
 _IS = {
     DeliveryState.WAITING: _has_work & ~_routed & ~_parked & _alone,
     DeliveryState.ROUTED: _routed & _has_run,
-    DeliveryState.UNWANTED: _routed & ~_has_run,
+    DeliveryState.HELD: _routed & ~_has_run & _held,
+    DeliveryState.SETTLED: _routed & ~_has_run & ~_held & _settled,
+    DeliveryState.UNWANTED: _routed & ~_has_run & ~_held & ~_settled,
     DeliveryState.PARKED: _parked & ~_routed,
     DeliveryState.BATCH: _batch,
     DeliveryState.HANDSHAKE: _handshake,
@@ -77,6 +83,8 @@ _STATE = sa.case(
     (_batch, DeliveryState.BATCH.value),
     (_handshake, DeliveryState.HANDSHAKE.value),
     (_routed & _has_run, DeliveryState.ROUTED.value),
+    (_routed & _held, DeliveryState.HELD.value),
+    (_routed & _settled, DeliveryState.SETTLED.value),
     (_routed, DeliveryState.UNWANTED.value),
     (_parked, DeliveryState.PARKED.value),
     else_=DeliveryState.WAITING.value,

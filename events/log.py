@@ -6,6 +6,7 @@ Lists page by id: ids are UUIDv7, so that newest first is id descending, and the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,10 @@ SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, code
 WHERE stream_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version
 """
 _OF_TYPE = _STREAM.replace("version BETWEEN $2 AND $3", "type = $2")
+_RECEIPTS = """
+SELECT stream_id, version, type, recorded_at, source_id, metadata, headers, codec, body FROM event
+WHERE stream_id = ANY ($1::uuid[]) AND version = 0
+"""
 _LAST = 2**31 - 1
 
 
@@ -35,6 +40,12 @@ async def stream(database: Database, id: UUID, first: int = 0, last: int = _LAST
 async def of_type(database: Database, id: UUID, type: str) -> list[Event]:
     """The events of one type of a delivery or a run, in version order."""
     return [_event(row) for row in await database.fetch(_OF_TYPE, id, type)]
+
+
+async def receipts(database: Database, ids: Sequence[UUID]) -> dict[UUID, Event]:
+    """The first events of several deliveries."""
+    events = [_event(row) for row in await database.fetch(_RECEIPTS, list(ids))]
+    return {event.stream_id: event for event in events}
 
 
 async def anchor(database: Database, id: UUID, version: int) -> tuple[int, int] | None:

@@ -1,8 +1,11 @@
-"""The statements that note what came of deliveries: the plain one, and the one for deliveries that runs may wait for.
+"""The statements that note what came of deliveries: the plain one, and the one for deliveries that runs may wait for or
+that lanes are asked for runs by.
 
-Both lock work items in id order before anything else; the elaborate one those of the deliveries and of the runs that
-are subscribed to them together. It tells those runs of the delivery in the commit that ends the delivery's work, so
-that a routing which is repeated after a crash tells them, and one that nobody repeats was committed.
+Both lock work items in id order before anything else; the elaborate one those of the deliveries, of the runs that are
+subscribed to them and of the lanes together. It tells those runs of the delivery in the commit that ends the delivery's
+work, so that a routing which is repeated after a crash tells them, and one that nobody repeats was committed. A
+delivery one of whose lanes is not there is left alone and named (`lacking`): its lanes are made, by a statement of
+their own, and it comes again (`events.lanes`).
 """
 
 from __future__ import annotations
@@ -55,13 +58,23 @@ meeting AS MATERIALIZED (
   FROM unnest($18::bigint[], $19::uuid[], $20::text[], $21::bytea[], $22::bytea[])
     AS a(row, delivery_id, source, expression, key)
   JOIN subscription s USING (source, expression, key)),
+asked AS MATERIALIZED (
+  SELECT * FROM unnest($23::bigint[], $24::uuid[], $25::int[], $26::text[], $27::text[], $28::bytea[], $29::text[],
+    $30::uuid[], $31::uuid[], $32::uuid[], $33::int[], $34::text[])
+    AS t(row, lane_id, workspace_id, workflow, key, hash, queue, delivery_id, item, replay_of, size, traceparent)),
 wanted AS MATERIALIZED (
-  SELECT ord, id, token FROM input UNION ALL SELECT NULL, run_id, NULL FROM (SELECT DISTINCT run_id FROM meeting) AS m),
+  SELECT ord, id, token FROM input
+  UNION ALL SELECT NULL, run_id, NULL FROM (SELECT DISTINCT run_id FROM meeting) AS m
+  UNION ALL SELECT NULL, lane_id, NULL FROM (SELECT DISTINCT lane_id FROM asked) AS l),
 locked AS MATERIALIZED (
   SELECT i.ord, w.id, w.queue, w.owner FROM work_item w JOIN wanted i
-    ON w.id = i.id AND CASE WHEN i.ord IS NULL THEN w.kind = {Kind.RUN:d} ELSE w.token = i.token END
+    ON w.id = i.id AND CASE WHEN i.ord IS NULL THEN w.kind IN ({Kind.RUN:d}, {Kind.LANE:d}) ELSE w.token = i.token END
   ORDER BY w.id FOR UPDATE OF w),
-held AS MATERIALIZED (SELECT * FROM input WHERE (ord IN (SELECT ord FROM locked)) IS TRUE),
+lacking AS MATERIALIZED (
+  SELECT row FROM asked WHERE (lane_id IN (SELECT id FROM locked WHERE ord IS NULL)) IS NOT TRUE),
+held AS MATERIALIZED (
+  SELECT * FROM input
+  WHERE (ord IN (SELECT ord FROM locked)) IS TRUE AND (ord IN (SELECT row FROM lacking)) IS NOT TRUE),
 {_WRITTEN},
 told AS MATERIALIZED (
   SELECT run_id AS id, 'event.arrived' AS type, nextval('inbox_seq') AS seq,
@@ -70,15 +83,26 @@ told AS MATERIALIZED (
   WHERE (row IN (SELECT ord FROM held)) IS TRUE
     AND (run_id IN (SELECT id FROM locked WHERE ord IS NULL)) IS TRUE),
 {PUT},
-woken AS ({WAKE})
-SELECT ord, id, queue, owner IS NOT NULL AS leased, NULL::bigint AS told FROM locked
-UNION ALL SELECT NULL, id, NULL, NULL, seq FROM news
+woken AS ({WAKE}),
+requested AS (
+  INSERT INTO start_request (lane_id, seq, workspace_id, workflow, key, workflow_hash, queue, delivery_id, item,
+    replay_of, size, traceparent, at)
+  SELECT lane_id, nextval('inbox_seq'), workspace_id, workflow, key, hash, queue, delivery_id, item, replay_of, size,
+    traceparent, clock_timestamp()
+  FROM asked WHERE (row IN (SELECT ord FROM held)) IS TRUE
+  RETURNING lane_id, seq),
+called AS MATERIALIZED (SELECT lane_id AS id, max(seq) AS seq FROM requested GROUP BY lane_id),
+roused AS ({WAKE.replace("FROM news", "FROM called")})
+SELECT ord, id, queue, owner IS NOT NULL AS leased, NULL::bigint AS told, (ord IN (SELECT row FROM lacking)) AS lacking
+  FROM locked
+UNION ALL SELECT NULL, id, NULL, NULL, seq, false FROM news
+UNION ALL SELECT NULL, id, NULL, NULL, seq, false FROM called
 """
 
 
 def is_plain(batch: Sequence[Routing]) -> bool:
     """Whether `ROUTE` serves the batch."""
-    return not any(row.arrivals for row in batch)
+    return not any(row.arrivals or row.requests for row in batch)
 
 
 def rows(batch: Sequence[Routing], lease: float, owner: str) -> tuple[Any, ...]:
@@ -115,4 +139,23 @@ def arrivals(batch: Sequence[Routing]) -> tuple[list[Any], ...]:
         [one.source for _, _, one in all_],
         [one.expression for _, _, one in all_],
         [one.key for _, _, one in all_],
+    )
+
+
+def requests(batch: Sequence[Routing]) -> tuple[list[Any], ...]:
+    """The last arguments of `ROUTE_ELABORATE`; rows count from 1."""
+    all_ = [(number, one) for number, row in enumerate(batch, 1) for one in row.requests]
+    return (
+        [number for number, _ in all_],
+        [one.lane_id for _, one in all_],
+        [one.workspace_id for _, one in all_],
+        [one.workflow for _, one in all_],
+        [one.key for _, one in all_],
+        [one.workflow_hash for _, one in all_],
+        [one.queue for _, one in all_],
+        [one.delivery_id for _, one in all_],
+        [one.item for _, one in all_],
+        [one.replay_of for _, one in all_],
+        [one.size for _, one in all_],
+        [one.traceparent for _, one in all_],
     )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from events.effects import Arrival, Effect, NewRun
+from events.effects import Arrival, Effect, NewRun, StartRequest
 
 Status = Literal["running", "waiting", "paused", "completed", "failed", "cancelled", "parked"]
 
@@ -68,6 +68,7 @@ class Routing(msgspec.Struct, frozen=True):
     Args:
         arrivals: what runs may wait for in it. They are in the log already (`events.waits.note`); the runs that are
             subscribed to one of them get a row `event.arrived` into their inbox, in the same commit.
+        requests: what it asks lanes for, each lane once.
     """
 
     id: UUID
@@ -78,3 +79,4 @@ class Routing(msgspec.Struct, frozen=True):
     body: bytes
     runs: tuple[NewRun, ...] = ()
     arrivals: tuple[Arrival, ...] = ()
+    requests: tuple[StartRequest, ...] = ()

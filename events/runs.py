@@ -12,9 +12,9 @@ from uuid import UUID
 
 import asyncpg
 
-from events import appends, routes
+from events import appends, lanes, routes
 from events.database import Database
-from events.effects import Arrival, Effect, Emit, NewRun, StartRun, Subscribe, Tell, Unsubscribe
+from events.effects import Arrival, Effect, Emit, NewRun, StartRun, Subscribe, Tell, Unsubscribe, Wake
 from events.journal import Journal
 from events.run_types import Finish, Keep, NewEvent, Routing, RunAppend, Status, Then, Yield
 from events.types import DELIVERY_QUEUE
@@ -36,6 +36,7 @@ __all__ = [
     "Tell",
     "Then",
     "Unsubscribe",
+    "Wake",
     "Yield",
 ]
 
@@ -84,15 +85,29 @@ class RunWriter:
         return [number in held for number in range(1, len(batch) + 1)]
 
     async def route(self, batch: Sequence[Routing]) -> list[bool]:
-        """Notes routings and creates their runs; one answer per row, as `append`."""
-        arguments = routes.rows(batch, self._lease, self._owner)
+        """Notes routings, creates their runs, asks their lanes; one answer per row, as `append`."""
         if routes.is_plain(batch):
-            rows = await self._database.fetch(routes.ROUTE, *arguments)
-        else:
-            rows = await self._database.fetch(routes.ROUTE_ELABORATE, *arguments, *routes.arrivals(batch))
+            rows = await self._database.fetch(routes.ROUTE, *routes.rows(batch, self._lease, self._owner))
+            held = {row["ord"] for row in rows}
+            return [number in held for number in range(1, len(batch) + 1)]
+        written = [False] * len(batch)
+        left = list(range(len(batch)))
+        while left:  # a lane may go between being made and being asked: then both again
+            some = [batch[place] for place in left]
+            await lanes.ensure(self._database, [one for row in some for one in row.requests])
+            rows = await self._database.fetch(
+                routes.ROUTE_ELABORATE,
+                *routes.rows(some, self._lease, self._owner),
+                *routes.arrivals(some),
+                *routes.requests(some),
+            )
             self._tell(rows, set(), set())
-        held = {row["ord"] for row in rows}
-        return [number in held for number in range(1, len(batch) + 1)]
+            lacking = {row["ord"] for row in rows if row["ord"] is not None and row["lacking"]}
+            for row in rows:
+                if row["ord"] is not None and row["ord"] not in lacking:
+                    written[left[row["ord"] - 1]] = True
+            left = [left[ord - 1] for ord in sorted(lacking)]
+        return written
 
     def _tell(self, rows: Sequence[asyncpg.Record], let_go: set[UUID], queues: set[str]) -> None:
         """Passes on who was told something, and where there is something to do."""

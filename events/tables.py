@@ -70,6 +70,17 @@ work_item = Table(
     Column("error", String),
     Column("signal", Bigint),
 )
+start_request = Table(
+    "start_request",
+    metadata,
+    Column("lane_id", Uuid, primary_key=True),
+    Column("item", Uuid, primary_key=True),
+    Column("seq", Bigint, nullable=False),
+    Column("workflow", String, nullable=False),
+    Column("key", String),
+    Column("delivery_id", Uuid, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
 inbox = Table(
     "inbox",
     metadata,

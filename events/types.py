@@ -25,6 +25,7 @@ class Kind(IntEnum):
     DELIVERY = 0  # route a delivery to the workflows that want it
     REPLAY = 1  # route it again
     RUN = 2  # carry a run on
+    LANE = 3  # see what of all that waits in a lane may start
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -91,7 +92,8 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
         receipt: the delivery's first event (of the run's delivery, for a run).
         version: the version of the run when it was claimed; None for a delivery.
         epoch: that of the definitions when it was claimed.
-        signal: the seq of the newest row in the run's inbox; 0: there was none.
+        signal: the seq of the newest row in the run's inbox (of what a lane was told); 0: there was none.
+        lane: of a run, the lane that is told of its end.
     """
 
     id: UUID
@@ -106,3 +108,4 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     version: int | None = None
     epoch: int = 0
     signal: int = 0
+    lane: UUID | None = None

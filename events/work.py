@@ -45,7 +45,7 @@ taken AS (
   FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
   RETURNING w.*)
 SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error, t.seen_version, t.signal,
-  (SELECT epoch FROM config) AS epoch,
+  t.lane, (SELECT epoch FROM config) AS epoch,
   e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
 FROM taken t LEFT JOIN event e ON e.version = 0
   AND e.stream_id = CASE t.kind
@@ -153,5 +153,6 @@ def _item(row: asyncpg.Record) -> WorkItem:
         version=row["seen_version"],
         epoch=row["epoch"],
         signal=row["signal"],
+        lane=row["lane"],
         receipt=receipt,
     )

@@ -130,6 +130,7 @@ def _anew(started: RunStarted, graph: Graph, database: Database) -> RunStarted:
         at=database.clock.now(),
         input=started.input,
         edited=started.edited,
+        deliveries=started.deliveries,
     )
 
 

@@ -44,7 +44,12 @@ class DeliveryHistory(msgspec.Struct, frozen=True):
         if "handshake" in self.receipt.metadata:
             return DeliveryState.HANDSHAKE
         if "delivery.routed" in types:
-            return DeliveryState.ROUTED if self.runs else DeliveryState.UNWANTED
+            if self.runs:
+                return DeliveryState.ROUTED
+            if "delivery.settled" in types:
+                return DeliveryState.SETTLED
+            held = any(data_of(event).get("held") for event in self.later if event.type == "delivery.routed")
+            return DeliveryState.HELD if held else DeliveryState.UNWANTED
         return DeliveryState.PARKED if "delivery.parked" in types else DeliveryState.WAITING
 
 

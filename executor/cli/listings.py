@@ -152,7 +152,15 @@ def _delivery_event(event: Event, said: dict[str, Any]) -> str:
     match event.type:
         case "delivery.routed":
             count = len(said.get("runs", ()))
-            return f"routed to {count} run{'s' * (count != 1)}" if count else "routed: no workflow wants it"
+            held = [f"{one['workflow']}" + (f" ({one['key']})" if one["key"] else "") for one in said.get("held", ())]
+            waits = f"waits in the lane of {', '.join(held)}" if held else ""
+            if not count:
+                return f"routed: {waits or 'no workflow wants it'}"
+            return f"routed to {count} run{'s' * (count != 1)}" + (f"; {waits}" if waits else "")
+        case "delivery.settled":
+            run = f"run {said['run']}" if said.get("run") else "no run of its own"
+            why = f": {shortened(said['reason'])}" if said.get("reason") else ""
+            return f"out of the lane of {said.get('workflow')}: {run}{why}"
         case "delivery.replayed":
             what = f" for run {said['run_id']}" if said.get("run_id") else ""
             what = f" for {said['items']:,} items" if said.get("items") else what

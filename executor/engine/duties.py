@@ -5,23 +5,24 @@ Parking comes before anything that could fail or kill again: it needs nothing bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from events import faults, waits
+from events import faults, log, waits
 from events.database import Database
 from events.effects import Arrival
 from events.errors import HeadraceError, LeaseLost
 from events.journal import Journal
-from events.runs import Finish, NewEvent, Routing, RunAppend, RunWriter
+from events.runs import Finish, NewEvent, Routing, RunAppend, RunWriter, Wake
 from events.telemetry import Span
 from events.types import Event, Kind, WorkItem
 from events.work import WorkList
 from executor.engine.held import Held
+from executor.engine.lanes import Lanes
 from executor.engine.listening import Listening
 from executor.engine.routing import Routed, park, route
 from executor.engine.run import RunDriver, Services
@@ -65,10 +66,11 @@ class Duties:
         self._services = services
         self._listening = listening
         self._max_recoveries = max_recoveries
+        self._lanes = Lanes(database, workflows)
 
     def hopeless(self, item: WorkItem) -> bool:
         """Whether the item has had its attempts."""
-        return item.attempt > self._max_recoveries
+        return item.attempt > self._max_recoveries and item.kind is not Kind.LANE
 
     async def park(self, item: WorkItem) -> None:
         """Takes an item out of circulation, visible and with the reason, until a person replays it."""
@@ -77,8 +79,9 @@ class Duties:
         _log.error("work.parked", item=str(item.id), kind=item.kind.name.lower(), reason=reason)
         if item.kind is Kind.RUN:
             version = (item.version or 0) + 1
+            wakes = () if item.lane is None else (Wake(item.lane),)
             fact = NewEvent(version, *encode(RunParked(reason)))
-            row = RunAppend(item.id, item.token, version, "parked", (fact,), Finish(), reason[:2000])
+            row = RunAppend(item.id, item.token, version, "parked", (fact,), Finish(), reason[:2000], effects=wakes)
             await self._services.journal.append(row)
         elif item.receipt is None:
             await self._work.discard([(item.id, item.token)])  # its log is gone: there is nothing left to park
@@ -128,7 +131,8 @@ class Duties:
         delivery: Mapping[str, Any] = DeliveryScope(item.receipt)
         if state.edited is not msgspec.UNSET:
             delivery = Edited(delivery, state.edited)
-        scopes = Scopes(item.id, graph, state, delivery)
+        events = await self._batch(state.deliveries, delivery) if graph.batched else ()
+        scopes = Scopes(item.id, graph, state, delivery, events)
         return Held(item.id, item.token, graph, state, scopes, state.traceparent, item.signal)
 
     async def carry(self, run: Held) -> None:
@@ -145,6 +149,17 @@ class Duties:
                 span.fail(state.status.value)
         if state.status is RunStatus.RUNNING:
             await self._snapshots.save(run.id, state)
+
+    async def settle(self, item: WorkItem) -> frozenset[str]:
+        """Carries a lane on; the queues with something new to do."""
+        return await self._lanes.carry(item)
+
+    async def _batch(self, ids: Sequence[UUID], own: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The deliveries that a run is made of, in the order in which they came."""
+        if not ids:
+            return [own]
+        receipts = await log.receipts(self._database, ids[:-1])
+        return [*(DeliveryScope(receipts[id]) for id in ids[:-1] if id in receipts), own]
 
     async def _note_arrivals(self, item: WorkItem, receipt: Event, current: Current) -> tuple[Arrival, ...]:
         """Writes down, and commits, what waiting runs may find the delivery by. A replay wakes nobody."""

@@ -181,6 +181,9 @@ class Engine:
             await self._duties.park(item)
         elif item.kind is Kind.RUN:
             await self._carry(await self._duties.resume(item))
+        elif item.kind is Kind.LANE:
+            for queue in await self._duties.settle(item):
+                self._doorbell.ring(queue)
         else:
             since = time.monotonic()
             routed = await self._duties.deliver(item, self.leases.orphan)

@@ -28,7 +28,7 @@ from events import faults
 from events.errors import LeaseLost
 from events.ids import Clock
 from events.inbox import MOST_ROWS
-from events.runs import Effect, Finish, Keep, NewEvent, RunAppend, Status, Subscribe, Then, Unsubscribe, Yield
+from events.runs import Effect, Finish, Keep, NewEvent, RunAppend, Status, Subscribe, Then, Unsubscribe, Wake, Yield
 from events.telemetry import Telemetry
 from executor.engine.attempts import Attempted, Attempts
 from executor.engine.endings import farewells
@@ -240,6 +240,8 @@ class RunDriver:
     async def _commit(self, then: Then) -> None:
         run, state = self._run, self._run.state
         faults.point("run.commit.before")
+        if isinstance(then, Finish) and state.lane is not None:
+            self._effects.append(Wake(state.lane))
         row = RunAppend(
             run.id,
             run.token,

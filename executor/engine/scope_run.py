@@ -1,6 +1,7 @@
 """What the expressions of a run's nodes may name: at the top, and inside the items of a `map`.
 
     event   the delivery            input   what the run was given       nodes.<name>.output
+    events  those of its batch, in the order in which they came
     run     id workflow started_at  item, index   inside a map           error   once the run fails
 
 Outputs that are large are not part of a run's state. Where an expression names one, it is read from its event first
@@ -10,7 +11,7 @@ Outputs that are large are not part of a run's state. Where an expression names 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -43,9 +44,17 @@ class Scopes:
     Args:
         state: the fold of what was noted; only read here.
         delivery: what `event` is.
+        events: what `events` is: of a run that was made of a batch, all of it; default the delivery alone.
     """
 
-    def __init__(self, id: UUID, graph: Graph, state: RunState, delivery: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        id: UUID,
+        graph: Graph,
+        state: RunState,
+        delivery: Mapping[str, Any],
+        events: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self._id = id
         self._graph = graph
         self._state = state
@@ -53,6 +62,7 @@ class Scopes:
         self._outputs = _outputs(state.nodes)
         self.top: dict[str, Any] = {
             "event": delivery,
+            "events": [dict(one) for one in events or (delivery,)] if graph.batched else [],
             "run": {"id": str(id), "workflow": state.workflow, "started_at": state.started_at},
             "input": state.input,
             "nodes": self._outputs,

@@ -1,4 +1,8 @@
-"""A bench for workflows: deliver events, move the clock, say things to runs, look at what came of it."""
+"""A bench for workflows: deliver events, move the clock, say things to runs, look at what came of it.
+
+Each delivery starts its run at once: `key`, `debounce`, `throttle` and `batch` are about what the runs of several
+deliveries do to each other, and are not played here. `events` is then the one delivery.
+"""
 
 from __future__ import annotations
 
@@ -200,7 +204,14 @@ class Bench:
         )
         arrivals = arrivals_of(self._current, DeliveryScope(receipt))
         routed = route(
-            item, receipt, self._current, now=self.clock.now(), here=frozenset(), traceparent=None, arrivals=arrivals
+            item,
+            receipt,
+            self._current,
+            now=self.clock.now(),
+            here=frozenset(),
+            traceparent=None,
+            arrivals=arrivals,
+            lanes=False,
         )
         for new in routed.routing.runs:
             self._memory.start(msgspec.structs.replace(new, delivery_id=receipt.stream_id))

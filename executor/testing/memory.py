@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from events.effects import Arrival, Effect, Emit, NewRun, StartRun, Subscribe, Tell, Unsubscribe
+from events.effects import Arrival, Effect, Emit, NewRun, StartRun, Subscribe, Tell, Unsubscribe, Wake
 from events.ids import Clock
 from events.runs import Finish, RunAppend, Yield
 from events.types import Event
@@ -115,6 +115,8 @@ class Memory:
                 self.start(new)
             case Tell(to, type, body):
                 self.tell(to, decode_signal(type, body))
+            case Wake():
+                pass  # runs on a bench do not wait for each other
             case Emit():
                 self.emitted.append(effect)
                 self.deliver(

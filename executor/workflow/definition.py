@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from executor.workflow.backoff import Backoff
+from executor.workflow.lanes import Lane
 from executor.workflow.schedules import Schedule
 
 When = Literal["succeeded", "failed", "always"]
@@ -109,6 +110,13 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     failures: int | None = 0
 
 
+class LaneSpec(msgspec.Struct, frozen=True):
+    """What shares a lane: the CEL of its `key` (None: all runs of the workflow), and what goes on in it."""
+
+    key: str | None
+    lane: Lane
+
+
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     """A workflow that was found right. `timeout`: seconds for a whole run, None for no limit.
 
@@ -116,6 +124,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
         input: the JSON Schema of what a child run or a run that was asked for is given.
         output: the template of the run's output; UNSET: it has none.
         on_error: the node that runs when a run has failed, after compensations.
+        lane: how runs wait for each other; None: not at all.
     """
 
     name: str
@@ -126,6 +135,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     input: dict[str, Any] | None = None
     output: Any = msgspec.UNSET
     on_error: Node | None = None
+    lane: LaneSpec | None = None
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:

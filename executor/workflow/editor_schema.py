@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 
 from executor.workflow.definition import MAX_NODES, QUEUES, NodeSpec
+from executor.workflow.lanes import MOST_LIMIT
+from executor.workflow.parsing_lanes import THENS
 from executor.workflow.parsing_nodes import MAX_CONCURRENCY, WHENS
 from executor.workflow.reading import NAME, NODE_NAME
 from executor.workflow.schedules import CATCH_UPS, SCHEDULED
@@ -60,6 +62,7 @@ def editor_schema(specs: Mapping[str, NodeSpec]) -> _Schema:
         "required": ["workflow", "nodes"],
         "additionalProperties": False,
         "properties": _WORKFLOW,
+        "not": {"required": ["debounce", "batch"]},
         "$defs": defs,
     }
 
@@ -71,6 +74,11 @@ def encoded(specs: Mapping[str, NodeSpec]) -> bytes:
 
 def _ref(name: str, description: str, **more: Any) -> _Schema:
     return {"$ref": f"#/$defs/{name}", "description": description, **more}
+
+
+def _fields(required: list[str], description: str = "", **fields: Any) -> _Schema:
+    told = {"description": description} if description else {}
+    return {"type": "object", **told, "required": required, "additionalProperties": False, "properties": fields}
 
 
 def _nodes(kind: str) -> _Schema:
@@ -252,11 +260,36 @@ _STEP: _Schema = {
         },
     ],
 }
+_COUNT: _Schema = {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT}
 _WORKFLOW: _Schema = {
     "workflow": _ref("name", "The workflow's name."),
     "on": {"type": "array", "items": {"$ref": "#/$defs/trigger"}, "description": "Any of these starts a run."},
     "queue": {"enum": list(QUEUES), "default": "webhook"},
     "timeout": _ref("duration", "Of a whole run."),
+    "key": {
+        "description": "Runs with the same key wait for each other.",
+        "anyOf": [
+            {"$ref": "#/$defs/cel"},
+            _fields(["value"], value={"$ref": "#/$defs/cel"}, then={"enum": list(THENS), "default": "wait"}),
+        ],
+    },
+    "debounce": _fields(
+        ["for"],
+        "One run, for the last delivery, once none came for a while.",
+        **{"for": _ref("duration", "Without a delivery."), "at_most": _ref("duration", "After the first.")},
+    ),
+    "throttle": _fields(
+        ["limit", "per"],
+        "At most so many starts in any such time; the rest start later.",
+        limit=_COUNT,
+        per={"$ref": "#/$defs/duration"},
+    ),
+    "batch": _fields(
+        ["size", "within"],
+        "One run for several deliveries; expressions may name events.",
+        size=_COUNT,
+        within=_ref("duration", "After the first."),
+    ),
     "input": {"type": "object", "description": "The JSON Schema (2020-12) of what a run is given as input."},
     "nodes": {"$ref": "#/$defs/nodes"},
     "output": {"description": "The run's output; texts may hold ${{ CEL }}."},

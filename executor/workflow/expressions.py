@@ -27,8 +27,8 @@ from executor.workflow.cel_uses import Analysis, Key, Lookup, analyse, path_text
 from executor.workflow.outcomes import NodeError
 from executor.workflow.wording import kind_of
 
-SCOPE = ("event", "run", "nodes", "input")
-"""The roots that a node's expressions may name."""
+SCOPE = ("event", "events", "run", "nodes", "input")
+"""The roots that a node's expressions may name; `events` only where runs are made of batches."""
 ITEM_ROOTS = (*SCOPE, "item", "index")
 """Those of the nodes inside a `map`."""
 ENDING_ROOTS = (*SCOPE, "error")

@@ -25,6 +25,7 @@ class RunStarted(Fact, frozen=True):
 
     `parent` and `parent_node`: the run and the node that wait for this one. `input` is what a child, or a run that was
     asked for, was given. `edited` stands in the place of the delivery's body, if a person re-ran it with another.
+    `lane`: whom its end is told (`executor.workflow.lanes`). `deliveries`: those that it is made of, its own the last.
     """
 
     workflow: str
@@ -39,6 +40,8 @@ class RunStarted(Fact, frozen=True):
     fork_of: UUID | None = None
     input: Any = None
     edited: Any = msgspec.UNSET
+    lane: UUID | None = None
+    deliveries: tuple[UUID, ...] = ()
 
 
 class NodeCompleted(Fact, frozen=True):

@@ -29,6 +29,7 @@ from executor.workflow.definition import (
     content_hash,
 )
 from executor.workflow.expressions import ENDING_ROOTS, ITEM_ROOTS, SCOPE, TRIGGER_ROOTS, Expression
+from executor.workflow.lanes import Lane
 from executor.workflow.matching import Match, compile_match
 from executor.workflow.order import ancestors, dependents, topological
 from executor.workflow.parsing import parse_workflow
@@ -121,7 +122,8 @@ class Graph(msgspec.Struct, frozen=True):
     """A workflow version.
 
     `hash`: 32 bytes, of the document. `timeout`: seconds for a whole run, None for no limit. `undoes`: whether there is
-    anything to do once a run has failed.
+    anything to do once a run has failed. `lane`: how its runs wait for each other, None for not at all; `key`: what
+    tells its lanes apart. `batched`: whether its expressions may name `events`.
     """
 
     name: str
@@ -134,6 +136,9 @@ class Graph(msgspec.Struct, frozen=True):
     output: Template | None = None
     on_error: GraphNode | None = None
     undoes: bool = False
+    key: Expression | None = None
+    lane: Lane | None = None
+    batched: bool = False
 
     @property
     def nodes(self) -> dict[str, GraphNode]:
@@ -166,6 +171,7 @@ def compile_workflow(workflow: Workflow, hash: bytes) -> Graph:
         hash: the document's `content_hash`; a run pins it.
     """
     level = _level(workflow.nodes, SCOPE)
+    spec = workflow.lane
     undoes = workflow.on_error is not None or any(node.undo is not None for node in level.nodes.values())
     return Graph(
         name=workflow.name,
@@ -178,6 +184,9 @@ def compile_workflow(workflow: Workflow, hash: bytes) -> Graph:
         output=None if workflow.output is msgspec.UNSET else Template(workflow.output, SCOPE),
         on_error=None if workflow.on_error is None else _node(workflow.on_error, (), ENDING_ROOTS),
         undoes=undoes,
+        key=None if spec is None or spec.key is None else Expression(spec.key, TRIGGER_ROOTS),
+        lane=None if spec is None else spec.lane,
+        batched=spec is not None and spec.lane.batch is not None,
     )
 
 

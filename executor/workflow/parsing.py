@@ -14,6 +14,7 @@ import msgspec
 from events.errors import ConfigError
 from executor.workflow.definition import MAX_DEPTH, MAX_DOCUMENT, QUEUES, NodeSpec, Queue, Workflow, canonical
 from executor.workflow.parsing_checks import check_graph
+from executor.workflow.parsing_lanes import LANE_KEYS, read_lane
 from executor.workflow.parsing_names import FIELDS
 from executor.workflow.parsing_nodes import read_ending, read_nodes
 from executor.workflow.parsing_triggers import read_triggers
@@ -24,7 +25,7 @@ from executor.workflow.wording import shown
 
 __all__ = ["FIELDS", "WORKFLOW_KEYS", "parse_workflow"]
 
-WORKFLOW_KEYS = ("workflow", "on", "queue", "timeout", "input", "nodes", "output", "on_error")
+WORKFLOW_KEYS = ("workflow", "on", "queue", "timeout", *LANE_KEYS, "input", "nodes", "output", "on_error")
 
 
 def parse_workflow(document: Mapping[str, Any], node_types: Mapping[str, NodeSpec] | None = None) -> Workflow:
@@ -45,6 +46,7 @@ def parse_workflow(document: Mapping[str, Any], node_types: Mapping[str, NodeSpe
         on=read_triggers(reader),
         queue=cast(Queue, reader.choice("queue", QUEUES, "webhook")),
         timeout=reader.duration("timeout"),
+        lane=read_lane(reader),
         input=_input(reader),
         nodes=read_nodes(reader, node_types),
         output=reader.values.get("output", msgspec.UNSET),

@@ -26,8 +26,9 @@ def check_graph(workflow: Workflow, faults: list[str]) -> None:
         faults.append(f"nodes: expected at most {MAX_NODES:,} nodes with those inside of maps, got {total:,}")
         return
     check = _Check(faults)
-    check.level(workflow.nodes, "nodes", _Outside())
-    names = Names(workflow.nodes, workflow.nodes)
+    batch = workflow.lane is not None and workflow.lane.lane.batch is not None
+    check.level(workflow.nodes, "nodes", _Outside(batch=batch))
+    names = Names(workflow.nodes, workflow.nodes, batch=batch)
     if workflow.on_error is not None:
         check.inputs(workflow.on_error, "on_error", ENDING_ROOTS, names)
     check.template(workflow.output, "output", SCOPE, names)
@@ -44,6 +45,7 @@ class _Outside(msgspec.Struct, frozen=True):
     before: frozenset[str] = frozenset()
     inside: bool = False
     sound: bool = True
+    batch: bool = False
 
 
 class _Check:
@@ -67,7 +69,7 @@ class _Check:
             place = f"{path}.{name}"
             whose = f"{name} needs, itself or through others"
             visible = before[name] | outside.before
-            names = Names(all_names, visible, whose, sound, outside.inside)
+            names = Names(all_names, visible, whose, sound, outside.inside, outside.batch)
             roots = ITEM_ROOTS if outside.inside else SCOPE
             if node.condition is not None:
                 self._expression(node.condition, f"{place}.if", roots, names)
@@ -76,14 +78,14 @@ class _Check:
                 own = msgspec.structs.replace(names, before=visible | {name})
                 self.inputs(node.undo, f"{place}.compensate", ENDING_ROOTS, own)
             if node.body is not None:
-                inner = _Outside(all_names, visible, True, sound)
+                inner = _Outside(all_names, visible, True, sound, outside.batch)
                 self._body(node.body, place, inner)
 
     def _body(self, body: Body, place: str, outside: _Outside) -> None:
         self.level(body.nodes, f"{place}.nodes", outside)
         everyone = outside.nodes | frozenset(body.nodes)
         whose = "the map needs, or its own nodes"
-        names = Names(everyone, outside.before | frozenset(body.nodes), whose, outside.sound, True)
+        names = Names(everyone, outside.before | frozenset(body.nodes), whose, outside.sound, True, outside.batch)
         self.template(body.collect, f"{place}.collect", ITEM_ROOTS, names)
 
     def _needs(

@@ -38,6 +38,7 @@ class Names(msgspec.Struct, frozen=True):
         whose: who has to need a node for it to be named, as a fault tells it: "n needs, itself or through others".
         known: whether `before` is certain; it is not in a graph with other faults.
         item: whether it stands inside a `map`.
+        batch: whether runs are made of batches.
     """
 
     nodes: Collection[str] = ()
@@ -45,6 +46,7 @@ class Names(msgspec.Struct, frozen=True):
     whose: str = "it needs, itself or through others"
     known: bool = True
     item: bool = False
+    batch: bool = False
 
     def faults(self, expression: Expression) -> Iterator[str]:
         """What its paths name that is not there."""
@@ -54,6 +56,9 @@ class Names(msgspec.Struct, frozen=True):
             if root in ("item", "index"):
                 if not self.item:
                     yield f"{expression.source}: expected {root} only inside a map, got it outside"
+            elif root == "events":
+                if not self.batch:
+                    yield f"{expression.source}: expected events only in a workflow with batch, got it without"
             elif fields is not None:
                 if isinstance(first, str) and first not in fields:
                     hint = did_you_mean(first, fields) or f"; there are {', '.join(fields)}"

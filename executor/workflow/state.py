@@ -137,6 +137,8 @@ class RunState(msgspec.Struct):
     depth: int = 0
     input: Any = None
     edited: Any = msgspec.UNSET
+    lane: UUID | None = None
+    deliveries: tuple[UUID, ...] = ()
     status: RunStatus = RunStatus.RUNNING
     version: int = 0
     inbox: int = 0
@@ -202,6 +204,8 @@ def _started(fact: RunStarted) -> RunState:
         depth=fact.depth,
         input=fact.input,
         edited=fact.edited,
+        lane=fact.lane,
+        deliveries=fact.deliveries,
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from events import audit, lists
+from events import audit, lanes, lists
 from events.database import Database
 from events.deliveries import DeliveryWriter
+from events.effects import StartRequest
 from events.errors import NotFound
 from events.ids import derived_id
 from events.lists import DeliveryState
@@ -35,6 +37,32 @@ async def route(worker: Database, wanted: set[UUID], parked: UUID | None = None)
         assert await writer.route([routing]) == [True]
 
 
+async def hold(worker: Database, held: UUID, settled: UUID) -> None:
+    """Routes two deliveries to lanes, and has one of these say no."""
+    work, writer = WorkList(worker, owner="me", lease=30.0), RunWriter(worker, owner="me", lease=30.0)
+    items = [item for item in await work.claim("webhook", 100, 0) if item.id in (held, settled)]
+    for item in items:
+        request = StartRequest(
+            lane_id=derived_id(item.id, "lane"),
+            workspace_id=1,
+            workflow="w",
+            key=None,
+            workflow_hash=b"h",
+            queue="default",
+            delivery_id=item.stream_id,
+            item=item.id,
+            replay_of=None,
+            size=0,
+            traceparent=None,
+        )
+        routing = Routing(item.id, item.token, item.stream_id, 1, "delivery.routed", b"{}", requests=(request,))
+        assert await writer.route([routing]) == [True]
+    lane = next(one for one in await work.claim("default", 100, 0) if one.id == derived_id(settled, "lane"))
+    (waiting,) = await lanes.waiting(worker, lane.id, 10)
+    no = lanes.Outcome(1, (), (waiting.request.item,), ((settled, b"{}"),), (), ("cancel", b"{}"), math.inf, True)
+    assert await lanes.write(worker, lane.id, lane.token, lane.signal, no) is not None
+
+
 async def several(ingest: Database, worker: Database) -> dict[str, Receipt]:
     """One delivery in each state, and two items of a batch: routed and waiting."""
     sent = {name: receipt(metadata=f'{{"source":"s","event_type":"t.{name}"}}') for name in ("routed", "unwanted")}
@@ -43,6 +71,9 @@ async def several(ingest: Database, worker: Database) -> dict[str, Receipt]:
     writer = DeliveryWriter(ingest)
     await writer.write([sent["routed"], sent["unwanted"], sent["parked"], sent["batch"]])
     await route(worker, {sent["routed"].stream_id, sent["batch"].items[0].stream_id}, sent["parked"].stream_id)
+    sent["held"], sent["settled"] = receipt(), receipt()
+    await writer.write([sent["held"], sent["settled"]])
+    await hold(worker, sent["held"].stream_id, sent["settled"].stream_id)
     sent["handshake"], sent["waiting"] = handshake("slack.url_verification"), receipt(source_id=2)
     await writer.write([sent["handshake"], sent["waiting"]])
     sent["item"] = sent["batch"].items[0]
@@ -65,6 +96,8 @@ async def test_every_delivery_has_one_state(open_as: Open) -> None:
             "waiting": "waiting",
             "item": "routed",
             "other item": "unwanted",
+            "held": "held",
+            "settled": "settled",
         }
         assert (found[sent["batch"].stream_id].items, found[sent["item"].stream_id].runs) == (2, 1)
         for state in DeliveryState:

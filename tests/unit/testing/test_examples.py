@@ -98,6 +98,12 @@ TRIALS: dict[str, list[Trial]] = {
             "completed",
         )
     ],
+    "docs/workflows.md:sync-customer": [
+        (("crm", "customer.changed", {"customer": {"id": 7}}), [], Bench.finish, "completed")
+    ],
+    "docs/workflows.md:index-documents": [
+        (("docs", "document.saved", {"space": "wiki"}), [], Bench.finish, "completed")
+    ],
     "docs/workflows.md:refund": [(("desk", "any", {}), [REFUND], Bench.finish, "completed")],
 }
 

@@ -153,7 +153,7 @@ def test_all_faults_are_told_at_once() -> None:
         ({"if": "nodes.a.output"}, "nodes.a.if: nodes.a.output: expected nodes that a needs, itself or through others, got 'a'; add it to needs"),
         ({"if": "size(nodes) > 0"}, "nodes.a.if: size(nodes) > 0: expected nodes.<name>.output, got nodes without a name"),
         ({"with": 3}, "nodes.a.with: expected keys and values, got 3"),
-        ({"with": {"v": {"w": ["${{ x }}"]}}}, "nodes.a.with.v.w[0]: x: expected one of event, run, nodes, input, got 'x'"),
+        ({"with": {"v": {"w": ["${{ x }}"]}}}, "nodes.a.with.v.w[0]: x: expected one of event, events, run, nodes, input, got 'x'"),
         ({"retry": 3}, "nodes.a.retry: expected keys and values, got 3"),
         ({"retry": {"max_attempts": 0}}, "nodes.a.retry.max_attempts: expected a whole number from 1 to 1000, got 0"),
         ({"retry": {"factor": 0.5}}, "nodes.a.retry.factor: expected a number from 1 to 100, got 0.5"),
