@@ -16,7 +16,7 @@ PEERS_IN = tests/bench/peers
 PEERS_READY = $(PEERS_IN)/.venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test fuzz faults demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs lint format types lock clean
+.PHONY: help install check test fuzz faults demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs bench-curve lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ bench-spool: $(READY) ## what ingest acknowledges while PostgreSQL is away, and 
 
 bench-runs: $(READY) $(if $(PEERS),$(PEERS_READY)) ## how many runs a second are finished, and how soon; PEERS=1: beside DBOS and Restate
 	$(BIN)/python -m tests.bench.runs $(if $(PEERS),--peers)
+
+bench-curve: $(READY) ## what a run costs as nodes, tables, workers, histories and sleepers grow
+	$(BIN)/python -m tests.bench.curve
 
 lint: $(READY) ## ruff's rules
 	$(BIN)/ruff check .
