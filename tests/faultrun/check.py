@@ -5,7 +5,8 @@ It holds what senders were told (`Told`) and what a receiver was asked (`Call`) 
 - lost: an acknowledged event that is not in the log, was not routed, or lacks a run; a run that did not complete; a
   version that is missing; a node that completed although no call of it was answered well;
 - doubled: an event that is in the log twice; a run too many; a node that completed twice; a call with the key of a node
-  that had completed; an event after a run's end (a zombie's); a head that is not its stream's;
+  that had completed; an event after a run's end (a zombie's); a head that is not its
+  stream's; two runs of a lane at once;
 - stuck: a run without an end; work items that are left; an event that was never acknowledged.
 
 One kind of late call is no fault of the executor's and is counted apart: of a worker that was frozen while another
@@ -106,6 +107,7 @@ class _Judge:
         self._deliveries()
         for run, head in self.log.runs.items():
             self._run(run, head, self.streams.get(run, []))
+        self._lanes()
         if self.log.work:
             self.stuck.append(f"{self.log.work} work items are left")
         self.stuck += [f"{key} was never acknowledged" for key in self.told.given_up]
@@ -186,6 +188,20 @@ class _Judge:
             called = node in self.told.calling.get(head.workflow, ())
             if called and not any(call.status == 200 for call in calls):
                 self.lost.append(f"run {run}: {node} completed without a call that was answered")
+
+    def _lanes(self) -> None:
+        """One run of a lane at a time."""
+        lanes: defaultdict[UUID, list[tuple[float, float, UUID]]] = defaultdict(list)
+        for run, head in self.log.runs.items():
+            rows = self.streams.get(run, [])
+            if head.lane is not None and rows and not any(row.type == "run.reopened" for row in rows):
+                lanes[head.lane].append((rows[0].at, rows[-1].at, run))
+        for runs in lanes.values():
+            for (_, end, before), (start, _, after) in pairwise(sorted(runs)):
+                if start < end:
+                    self.doubled.append(
+                        f"run {after} started {end - start:.3f} s before {before} of its lane had ended"
+                    )
 
     def _late(self, what: str, called: float, completed: float) -> None:
         if any(one.since <= completed and one.until <= called <= one.until + THAW for one in self.told.frozen):

@@ -14,7 +14,7 @@ _EVENTS = """
 SELECT stream_id, version, type, extract(epoch FROM recorded_at)::float8, codec, body FROM event
 ORDER BY stream_id, version
 """
-_RUNS = "SELECT id, workflow, status, version, delivery_id, parent, fork_of, replay_of FROM run"
+_RUNS = "SELECT id, workflow, status, version, delivery_id, lane, parent, fork_of, replay_of FROM run"
 _RAW, _ZSTD = 0, 1
 
 
@@ -29,13 +29,16 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """A run's row. `derived`: another run, or a person, started it, and not a delivery alone."""
+    """A run's row. `derived`: another run, or a person, started it, and not a delivery alone.
+    `lane`: what its workflow's `key` shares.
+    """
 
     workflow: str
     status: str
     version: int
     delivery_id: UUID | None
     derived: bool = False
+    lane: UUID | None = None
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -59,8 +62,8 @@ async def read(url: str) -> Log:
     return Log(
         events=tuple(Row(id, version, type, at, _body(codec, body)) for id, version, type, at, codec, body in events),
         runs={
-            id: Head(workflow, status, version, delivery, any(others))
-            for id, workflow, status, version, delivery, *others in runs
+            id: Head(workflow, status, version, delivery, any(others), lane)
+            for id, workflow, status, version, delivery, lane, *others in runs
         },
         work=work,
     )

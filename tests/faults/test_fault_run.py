@@ -29,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 DELIVERY = uuid7(1_000_000.0)
 RUN = derived_id(DELIVERY, "chain")
+CHILD, LANE = derived_id(DELIVERY, "child"), derived_id(DELIVERY, "lane")
 TOLD = Told({"event-0": DELIVERY}, [], {"chain": frozenset({"one"})})
 
 
@@ -120,6 +121,17 @@ DOCTORED: dict[str, tuple[Callable[[Log], Log], str]] = {
     "a run that failed": (
         lambda log: head(also(without(log, "run.completed"), row(RUN, 2, "run.failed", error="why")), status="failed"),
         "(chain) failed: why",
+    ),
+    "two runs of a lane at once": (
+        lambda log: Log(
+            (*log.events, row(CHILD, 0, "run.started", 15.0), row(CHILD, 1, "run.completed", 25.0)),
+            {
+                RUN: msgspec.structs.replace(log.runs[RUN], lane=LANE),
+                CHILD: Head("chain", "completed", 1, DELIVERY, True, LANE),
+            },
+            0,
+        ),
+        "before",
     ),
     "work that is left": (lambda log: msgspec.structs.replace(log, work=2), "2 work items are left"),
 }

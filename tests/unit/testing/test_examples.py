@@ -55,6 +55,9 @@ ORDER = {"amount": 1200, "order": "o1", "parcels": [{"id": "p1"}, {"id": "p2"}]}
 REFUND = {"workflow": "asks", "on": [{"source": "desk"}]} | {
     "nodes": {"ask": {"uses": "workflow.run", "with": {"workflow": "refund", "input": {"charge": "ch_1"}}}}
 }
+HELPED = {"workflow": "asks", "on": [{"source": "desk"}]} | {
+    "nodes": {"ask": {"uses": "workflow.run", "with": {"workflow": "helper", "input": {"number": 1}}}}
+}
 Trial = tuple[tuple[str, str, Any], list[dict[str, Any]], Callable[[Bench], None], str]
 TRIALS: dict[str, list[Trial]] = {
     # By the place of an example: event, further workflows, what happens then, and how the (first) run ends.
@@ -84,6 +87,11 @@ TRIALS: dict[str, list[Trial]] = {
     ],
     "tests/faultrun/workflows.yaml:chain": [(("hub", "push", {"number": 1}), [], Bench.finish, "completed")],
     "tests/faultrun/workflows.yaml:fan": [(("hub", "push", {"number": 1}), [], Bench.finish, "completed")],
+    "tests/faultrun/workflows.yaml:mixed": [
+        (("hub", "push", {"number": 1}), [EXAMPLES["tests/faultrun/workflows.yaml:helper"]], Bench.finish, "completed")
+    ],
+    "tests/faultrun/workflows.yaml:helper": [(("desk", "any", {}), [HELPED], Bench.finish, "completed")],
+    "tests/faultrun/workflows.yaml:keyed": [(("hub", "push", {"number": 1}), [], Bench.finish, "completed")],
     "README.md:hello-again": [(("hello", "any", {"name": "Ada"}), [], Bench.finish, "completed")],
     "docs/workflows.md:order-paid": [
         (("shop", "order.new", ORDER | {"customer": "small"}), [], Bench.finish, "completed"),  # an apology
