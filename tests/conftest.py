@@ -12,10 +12,36 @@ from tests.services import Services, describe_payloads
 from tests.services import github_payloads as load_github_payloads
 
 _SERVICES = pytest.StashKey[Services]()
+_DESCRIBED = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SERVICES] = Services(os.environ)
+    """With `-n`, each process of tests has services of its own, and the one that only deals them out leaves the
+    environment to these.
+    """
+    worker = getattr(config, "workerinput", {"workerid": "gw0", "workercount": 1})
+    part = (int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+    deals = config.getoption("numprocesses", None) is not None
+    config.stash[_SERVICES] = Services(dict(os.environ) if deals else os.environ, part)
+    config.stash[_DESCRIBED] = []
+    if deals:
+        config.pluginmanager.register(_Reports(config.stash[_DESCRIBED]))
+
+
+class _Reports:
+    """What processes of tests say in the end of what they ran against."""
+
+    def __init__(self, described: list[str]) -> None:
+        self._described = described
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        self._described.append(node.workeroutput["services"] if error is None else "a process of tests died")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (said := getattr(session.config, "workeroutput", None)) is not None:
+        said["services"] = session.config.stash[_SERVICES].describe()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -25,7 +51,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     services = config.stash[_SERVICES]
     terminalreporter.section("tested against")
-    terminalreporter.line(f"services: {services.describe()}")
+    said: list[str] = config.stash[_DESCRIBED]
+    for described in dict.fromkeys(said or [services.describe()]):
+        terminalreporter.line(f"services: {described}")
     terminalreporter.line(f"payloads: {describe_payloads(services.data)}")
 
 

@@ -53,8 +53,13 @@ def with_path(url: str, path: str) -> str:
 class Services:
     """The session's PostgreSQL and Redis. `close` stops what this started and drops what it made."""
 
-    def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Takes its variables out of `environ`: the settings of a process under test do not know them."""
+    def __init__(self, environ: MutableMapping[str, str], part: tuple[int, int] = (0, 1)) -> None:
+        """Takes its variables out of `environ`: the settings of a process under test do not know them.
+
+        Args:
+            part: which of how many processes of tests this is; they share a Redis that was given.
+        """
+        self._part = part
         self._postgres_given = environ.pop("HEADRACE_TEST_DATABASE_URL", "")
         self._redis_given = environ.pop("HEADRACE_TEST_REDIS_URL", "")
         self.data = Path(environ.pop("HEADRACE_TEST_DATA", "") or _REAL_PAYLOADS)
@@ -174,7 +179,8 @@ class Services:
     @cached_property
     def _redis_numbers(self) -> Iterator[int]:
         with redis.Redis.from_url(self.redis_url) as client:
-            return itertools.cycle(range(int(client.config_get("databases")["databases"])))
+            number, of = self._part
+            return itertools.cycle(range(number, int(client.config_get("databases")["databases"]), of))
 
     def redis_database(self) -> str:
         """The address of an empty Redis database, nobody else's until all others have had their turn."""
