@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from executor.engine.registry import node as node
     from executor.workflow.backoff import Backoff as Backoff
     from executor.workflow.graph import Retry as Retry
+    from executor.workflow.outcomes import NodeDeferral as NodeDeferral
     from executor.workflow.outcomes import NodeError as NodeError
 
 _HOMES = {
     "Backoff": "executor.workflow.backoff",
     "Endpoint": "executor.engine.context",
     "NodeContext": "executor.engine.context",
+    "NodeDeferral": "executor.workflow.outcomes",
     "NodeError": "executor.workflow.outcomes",
     "Retry": "executor.workflow.graph",
     "node": "executor.engine.registry",
 }
 
-__all__ = ["Backoff", "Endpoint", "NodeContext", "NodeError", "Retry", "node"]
+__all__ = ["Backoff", "Endpoint", "NodeContext", "NodeDeferral", "NodeError", "Retry", "node"]
 
 
 def __getattr__(name: str) -> Any:

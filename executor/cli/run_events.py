@@ -23,7 +23,7 @@ def told(type: str, said: dict[str, Any]) -> str:
             return _run(what, said)
 
 
-def _node(what: str, said: dict[str, Any]) -> str:
+def _node(what: str, said: dict[str, Any]) -> str:  # noqa: PLR0911 - one case for each type of event
     attempt = f"attempt {said.get('attempt')}, {span(said.get('seconds', 0.0))}"
     match what:
         case "completed":
@@ -32,6 +32,8 @@ def _node(what: str, said: dict[str, Any]) -> str:
             again = said.get("retry_at")
             then = f"; again at {moment(again)}" if again else "; not tried again"
             return f"failed ({attempt}) {said['kind']}: {shortened(said['message'])}{then}"
+        case "deferred":
+            return f"put off until {moment(said['until'])}: {shortened(said.get('reason', ''))}"
         case "skipped":
             return f"skipped: {shortened(said.get('reason', ''))}"
         case "mapped":

@@ -23,7 +23,7 @@ from executor.engine.registry import Registry
 from executor.engine.store import RunStore
 from executor.workflow.controls import CONTROLS
 from executor.workflow.expressions import ExpressionError
-from executor.workflow.facts import NodeCompleted, NodeFailed, NodeMapped, NodeSkipped, NodeWaiting
+from executor.workflow.facts import NodeCompleted, NodeDeferred, NodeFailed, NodeMapped, NodeSkipped, NodeWaiting
 from executor.workflow.graph import GraphNode
 from executor.workflow.outcomes import Completed, Failed, NodeError, Outcome
 from executor.workflow.state import Retrying, RunState, place
@@ -33,7 +33,7 @@ from executor.workflow.verdict import judge
 class Attempted(msgspec.Struct, frozen=True):
     """What an attempt came to, and what belongs into the same commit."""
 
-    fact: NodeCompleted | NodeFailed | NodeSkipped | NodeWaiting | NodeMapped
+    fact: NodeCompleted | NodeDeferred | NodeFailed | NodeSkipped | NodeWaiting | NodeMapped
     effects: tuple[Effect, ...] = ()
 
 
@@ -68,12 +68,13 @@ class Attempts:
             LeaseLost: somebody else may be at it by now, so that nothing was begun.
         """
         node = run.graph.at(path)
-        attempt = attempts_before(run.state, path) + 1
+        earlier = _earlier(run.state, path)
+        attempt = 1 if earlier is None else earlier.attempt + 1
         began = time.monotonic()
         effects: tuple[Effect, ...] = ()
         try:
             scope = await run.scopes.of(path, node.mentions, self._store)
-            if attempt == 1 and not _wanted(node, scope):
+            if earlier is None and not _wanted(node, scope):
                 return Attempted(NodeSkipped(path, "its `if` was false"))
             if node.uses in CONTROLS:
                 begun = await self._control.begin(run, node, path, attempt, scope, self._clock.now())
@@ -89,7 +90,8 @@ class Attempts:
         except NodeError as error:
             outcome = Failed(error.kind, str(error)[:2000])
         seconds = round(time.monotonic() - began, 6)
-        fact = judge(node, path, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds)
+        deferred = 0 if earlier is None else earlier.deferred
+        fact = judge(node, path, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds, deferred=deferred)
         return Attempted(fact, effects)
 
     async def _execute(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
@@ -117,11 +119,11 @@ class Attempts:
             return outcome
 
 
-def attempts_before(state: RunState, path: str) -> int:
-    """How many attempts at a node have failed."""
+def _earlier(state: RunState, path: str) -> Retrying | None:
+    """What became of the attempts at a node so far; None before the first."""
     nodes, name = place(state.nodes, path) if "[" in path else (state.nodes, path)
     earlier = nodes.get(name)
-    return earlier.attempt if isinstance(earlier, Retrying) else 0
+    return earlier if isinstance(earlier, Retrying) else None
 
 
 def _wanted(node: GraphNode, scope: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ import structlog
 
 from executor.engine.context import NodeContext
 from executor.engine.registry import NodeType, Runs
-from executor.workflow.outcomes import Completed, Failed, NodeError, Outcome
+from executor.workflow.outcomes import Completed, Deferred, Failed, NodeDeferral, NodeError, Outcome
 
 if TYPE_CHECKING:
     from executor.engine.processes import KillablePool
@@ -103,6 +103,8 @@ async def _call(kind: NodeType, context: NodeContext, values: msgspec.Struct) ->
             returned = await kind.function(context, **arguments)
         else:
             returned = await kind.function(**arguments)
+    except NodeDeferral as deferral:
+        return Deferred(_clean(str(deferral)), deferral.seconds)
     except (Exception, SystemExit) as error:  # an exit, let through, would end the worker's loop
         return failure(error)
     return completed(kind.uses, returned)
@@ -150,6 +152,8 @@ def failure(error: BaseException) -> Failed:
     match error:
         case NodeError():
             return Failed(error.kind, _clean(str(error)), error.retry_after)
+        case NodeDeferral():  # of a node in a process: it counts
+            return Failed("deferred", _clean(str(error)), error.seconds)
         case TimeoutError():
             return Failed("timeout", _describe(error))
         case ConnectionError():

@@ -68,6 +68,16 @@ class NodeFailed(Fact, frozen=True):
     seconds: float = 0.0
 
 
+class NodeDeferred(Fact, frozen=True):
+    """The other side took nothing on: `attempt` is still to be made, at `until`. `count`: how often in a row."""
+
+    node: str
+    attempt: int
+    reason: str
+    until: float
+    count: int = 1
+
+
 class NodeSkipped(Fact, frozen=True):
     """The node does not run in this run: its condition was false, or what it needs was skipped or failed.
 
@@ -182,6 +192,7 @@ RunFact = (
     RunStarted
     | NodeCompleted
     | NodeFailed
+    | NodeDeferred
     | NodeSkipped
     | NodeWaiting
     | NodeMapped
@@ -199,6 +210,7 @@ _TYPES: dict[str, type[Fact]] = {
     "run.started": RunStarted,
     "node.completed": NodeCompleted,
     "node.failed": NodeFailed,
+    "node.deferred": NodeDeferred,
     "node.skipped": NodeSkipped,
     "node.waiting": NodeWaiting,
     "node.mapped": NodeMapped,

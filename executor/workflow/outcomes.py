@@ -1,7 +1,8 @@
 """What came of one attempt at a node, as values. One `match` folds them; no flags travel.
 
 `Failed.kind` is what `retry.on` names: `timeout`, `connection`, `http_4xx`, `http_429`, `http_5xx`, `input` (the node's
-inputs did not fit), `expression`, `process` (a killable process died), `error` (anything else the node raised).
+inputs did not fit), `expression`, `process` (a killable process died), `deferred` (put off too often),
+`error` (anything else the node raised).
 """
 
 from __future__ import annotations
@@ -29,7 +30,19 @@ class Failed(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
-Outcome = Completed | Failed
+class Deferred(msgspec.Struct, frozen=True):
+    """The other side took nothing on and said when to come back: not an attempt.
+
+    Args:
+        reason: who said so, for the history.
+        seconds: the least wait that was asked for.
+    """
+
+    reason: str
+    seconds: float
+
+
+Outcome = Completed | Failed | Deferred
 
 
 class NodeError(Exception):
@@ -45,3 +58,18 @@ class NodeError(Exception):
         self.kind = kind
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class NodeDeferral(Exception):
+    """Raised by an `async def` node of which nothing was done: it is called again, and the attempt does not count.
+
+    Only a limited number in a row is let through; then it counts as a failure of the kind `deferred`.
+
+    Args:
+        reason: who said so; at most 2,000 characters are kept.
+        seconds: the least wait that was asked for.
+    """
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(reason)

@@ -20,6 +20,7 @@ import msgspec
 from executor.workflow.facts import (
     ItemEnded,
     NodeCompleted,
+    NodeDeferred,
     NodeFailed,
     NodeMapped,
     NodeSkipped,
@@ -67,10 +68,11 @@ class Skipped(msgspec.Struct, tag=True, omit_defaults=True):
 
 
 class Retrying(msgspec.Struct, tag=True):
-    """`attempt` attempts failed; the next may start at `at` (Unix seconds)."""
+    """`attempt` attempts failed; the next may start at `at` (Unix seconds). It was put off `deferred` times."""
 
     attempt: int
     at: float
+    deferred: int = 0
 
 
 class Waiting(msgspec.Struct, tag=True):
@@ -163,7 +165,9 @@ def evolve(state: RunState | None, fact: RunFact) -> RunState:  # noqa: PLR0912 
         return _started(fact)
     state.version += 1
     match fact:
-        case NodeCompleted() | NodeFailed() | NodeSkipped() | NodeWaiting() | NodeMapped() | ItemEnded():
+        case (
+            NodeCompleted() | NodeFailed() | NodeDeferred() | NodeSkipped() | NodeWaiting() | NodeMapped() | ItemEnded()
+        ):
             _node(state, fact)
         case SignalReceived():
             state.inbox = fact.seq
@@ -210,7 +214,8 @@ def _started(fact: RunStarted) -> RunState:
 
 
 def _node(
-    state: RunState, fact: NodeCompleted | NodeFailed | NodeSkipped | NodeWaiting | NodeMapped | ItemEnded
+    state: RunState,
+    fact: NodeCompleted | NodeFailed | NodeDeferred | NodeSkipped | NodeWaiting | NodeMapped | ItemEnded,
 ) -> None:
     nodes, name = place(state.nodes, fact.node) if "[" in fact.node else (state.nodes, fact.node)
     match fact:
@@ -224,6 +229,8 @@ def _node(
             nodes[name] = Broken(fact.attempt, f"{fact.node}: {fact.kind}: {fact.message}", items)
         case NodeFailed(retry_at=float() | int() as at):
             nodes[name] = Retrying(fact.attempt, at)
+        case NodeDeferred():
+            nodes[name] = Retrying(fact.attempt - 1, fact.until, fact.count)
         case NodeSkipped():
             nodes[name] = Skipped(fact.reason, fact.failed)
         case NodeWaiting():

@@ -20,6 +20,7 @@ ID = UUID(int=7)
         (facts.NodeMapped("each", 1200), "each: 1,200 items to work on"),
         (facts.ItemEnded("each", 3, {"a": 1}), 'each: item 3 {"a":1}'),
         (facts.ItemEnded("each", 3, error="no"), "each: item 3 failed: no"),
+        (facts.NodeDeferred("ask", 1, "busy", 0.0), "ask: put off until 1970-01-01 00:00:00: busy"),
         (facts.NodeWaiting("nap", 1, 0.0, ForTime()), "nap: waits for its time"),
         (
             facts.NodeWaiting("paid", 1, 0.0, ForEvent("shop", "paid.*", b"", b"", 0.0)),

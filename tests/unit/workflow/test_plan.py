@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from executor.workflow.backoff import Backoff
 from executor.workflow.facts import (
     NodeCompleted,
+    NodeDeferred,
     NodeFailed,
     NodeSkipped,
     RunCompleted,
@@ -22,10 +23,10 @@ from executor.workflow.facts import (
     encode,
 )
 from executor.workflow.graph import Graph, compile_workflow, parse_workflow
-from executor.workflow.outcomes import Completed, Failed
+from executor.workflow.outcomes import Completed, Deferred, Failed
 from executor.workflow.plan import End, Go, Note, plan
-from executor.workflow.state import Broken, Done, RunState, evolve
-from executor.workflow.verdict import judge
+from executor.workflow.state import Broken, Done, Retrying, RunState, evolve
+from executor.workflow.verdict import DEFERRAL, MOST_DEFERRALS, judge
 
 RUN = UUID(int=7)
 NOW = 1000.0
@@ -129,6 +130,29 @@ def test_the_verdict_retries_within_the_policy_and_no_further() -> None:
     assert judge(node, node.name, RUN, 2, Completed({"x": 1}), now=NOW, seconds=0.1) == NodeCompleted(
         "a", 2, {"x": 1}, 0.1
     )
+
+
+def test_what_is_put_off_waits_and_its_attempt_does_not_count() -> None:
+    failed = NodeFailed("a", 1, "timeout", "late", retry_at=NOW)
+    state = after(failed, NodeDeferred("a", 2, "busy", NOW + 5, 3))
+    assert state.nodes["a"] == Retrying(1, NOW + 5, 3)
+    assert plan(DIAMOND, state, NOW) == Go((), NOW + 5)
+    assert plan(DIAMOND, state, NOW + 5) == Go(("a",), None)
+    assert evolve(state, failed).nodes["a"] == Retrying(1, NOW, 0), "a failure ends the row"
+    fact = NodeDeferred("a", 2, "busy", NOW + 5, 3)
+    assert decode(*encode(fact)) == fact
+
+
+def test_the_verdict_puts_off_for_as_long_as_was_asked_but_not_for_ever() -> None:
+    node = DIAMOND.nodes["a"]
+    asked = judge(node, "a", RUN, 1, Deferred("busy", 90.0), now=NOW, seconds=0.1)
+    assert asked == NodeDeferred("a", 1, "busy", NOW + 90, 1)
+    later = judge(node, "a", RUN, 1, Deferred("busy", 0.0), now=NOW, seconds=0.1, deferred=MOST_DEFERRALS - 1)
+    assert isinstance(later, NodeDeferred)
+    assert later.until >= NOW + DEFERRAL.max / 2, "who asks for no wait is asked ever more rarely"
+    last = judge(node, "a", RUN, 1, Deferred("busy", 5.0), now=NOW, seconds=0.1, deferred=MOST_DEFERRALS)
+    assert isinstance(last, NodeFailed)
+    assert (last.kind, last.attempt) == ("deferred", 1)
 
 
 @given(st.integers(1, 10_000), st.binary(max_size=20))
