@@ -81,6 +81,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a worker may be silent before its work is given to another, in seconds. Renewed every third of it."""
     concurrency: int = 256
     """How many runs one worker process holds at once."""
+    worker_health_host: str = "127.0.0.1"
+    """Where a worker answers probes: /health/ready and /health/live."""
+    worker_health_port: int = -1
+    """The port of these; 0 lets the system pick, -1 answers none."""
     loop_stall: float = 10.0
     """How long a node may block a worker's event loop, in seconds, before the process is replaced; 0: for ever. At most
     half of `lease`, or 2 s if that is more."""

@@ -31,6 +31,8 @@ _COMMANDS = {
     "rejected": ("rejected", "Look at refused requests; check them again and admit those that pass."),
     "spool": ("spooled", "Look at deliveries that wait in this machine's spool, or were refused there."),
     "secrets": ("secrets", "List the secrets, never their values, and seal them by a new key."),
+    "queues": ("watching", "List the queues: what is due, and for how long."),
+    "workers": ("watching", "List the workers: what they hold, and whether they can take more."),
     "replay": ("replay", "Take a delivery or a run through its workflows again."),
     "cancel": ("control", "End runs now, and undo what they did."),
     "pause": ("control", "Let runs start no further node."),
@@ -63,6 +65,8 @@ click.rich_click.COMMAND_GROUPS = {
                 "rejected",
                 "spool",
                 "secrets",
+                "queues",
+                "workers",
             ],
         },
         {

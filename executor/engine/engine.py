@@ -30,6 +30,7 @@ from executor.engine.held import Held
 from executor.engine.leases import Leases
 from executor.engine.node import GRACE
 from executor.engine.room import Room
+from executor.engine.tally import Tally
 from executor.workflow.backoff import Backoff
 
 BATCH = 128
@@ -71,6 +72,7 @@ class Engine:
         self._takers: set[object] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.leases = Leases(renewals or work)
+        self.tally = Tally()
 
     async def take(self) -> None:
         """Takes what is due, until nothing is or the engine drains. Waits while the engine is full.
@@ -135,6 +137,8 @@ class Engine:
 
     def _begin(self, items: Sequence[WorkItem], since: float) -> None:
         """Sets every claimed item going, each in a task of its own: one that fails takes no other with it."""
+        if items:
+            self.tally.claimed()
         for item in items:
             self._spawn(item.id, item.token, self._do(item), since, item)
 
@@ -159,6 +163,7 @@ class Engine:
             await self._failed(id, token, item.attempt if item is not None else 1, error)
         finally:
             self.leases.drop(id, token)
+            self.tally.done()
             self._tasks.discard(asyncio.current_task())
             if self._room.clear(id) and item is not None:
                 self._doorbell.ring(item.queue)  # the next suspect may come

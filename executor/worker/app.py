@@ -19,18 +19,15 @@ import structlog
 import uvloop
 from dramatiq.worker import Worker
 
-from events import definitions
+from events.beats import Beats
 from events.collector import settle
 from events.database import Database
 from events.doorbell import Doorbell, broker_for
-from events.errors import ConfigError, Unavailable
 from events.runs import RunWriter
-from events.secretbox import SecretBox
 from events.settings import Settings
 from events.telemetry import Telemetry
 from events.work import WorkList
 from executor.engine.attempts import Attempts
-from executor.engine.context import Endpoint, EndpointResolver
 from executor.engine.duties import Duties
 from executor.engine.engine import Engine
 from executor.engine.listening import Listening
@@ -42,12 +39,13 @@ from executor.engine.store import LogStore
 from executor.engine.traced import outbound_client
 from executor.engine.workflows import Workflows
 from executor.worker.actors import declare
+from executor.worker.endpoints import endpoint_resolver
 from executor.worker.handover import HandOver
+from executor.worker.health import Health
 from executor.worker.middleware import DoorbellBackoff
 from executor.worker.tracing import Tracing
 from executor.worker.waiting import BLOCK, Lookout, WaitingBroker
 from executor.worker.watchdog import STALLED, Watchdog
-from executor.workflow.outcomes import NodeError
 
 THREADS = 4
 """Dramatiq threads: each can hold one doorbell. They do nothing but wait for the engine."""
@@ -120,6 +118,8 @@ class WorkerProcess:
         )
         settle()
         self._worker.start()
+        self._health = self._watch_health()
+        self._health.start()
         for queue in self._queues:  # whatever fell due while nobody was here
             self._doorbell.ring(queue)
         _log.info("worker.started", queues=self._queues, concurrency=self._settings.concurrency)
@@ -128,8 +128,10 @@ class WorkerProcess:
         """Drains and stops: no new work, running nodes get the grace time, the rest is given back."""
         self._ending = True
         _log.info("worker.draining", in_flight=self._engine.in_flight)
+        self._health.drain()
         self._in_loop(self._engine.stop(self._settings.drain_grace))
         self._worker.stop(timeout=5_000)
+        self._health.stop()
         for keeper in self._keepers:
             keeper.cancel()
         for close in reversed(self._closing):
@@ -159,6 +161,22 @@ class WorkerProcess:
             stall=_stall(self._settings) if self._on_stuck else math.inf,
             hand_over=HandOver(self._settings, self._owner, leases, self._pool),
             replace=self._give_up,
+        )
+
+    def _watch_health(self) -> Health:
+        settings = self._settings
+        return Health(
+            owner=self._owner,
+            queues=tuple(self._queues),
+            capacity=settings.concurrency,
+            loop=self._loop,
+            database=self._database,
+            tally=self._engine.tally,
+            beats=Beats(settings.redis_url),
+            consuming=lambda: all(thread.is_alive() for thread in self._worker.workers),
+            in_flight=lambda: self._engine.in_flight,
+            host=settings.worker_health_host,
+            port=None if settings.worker_health_port < 0 else settings.worker_health_port,
         )
 
     def _give_up(self) -> None:
@@ -229,29 +247,3 @@ def _stall(settings: Settings) -> float:
     if settings.loop_stall == 0:
         return math.inf
     return min(settings.loop_stall, max(settings.lease / 2, 2.0))
-
-
-def endpoint_resolver(database: Database, secret_key: str) -> EndpointResolver:
-    """Finds the endpoints of `webhook.deliver` and opens their secrets."""
-    secrets = SecretBox(secret_key) if secret_key else None
-
-    async def resolve(name: str) -> Endpoint:
-        try:
-            row = await definitions.endpoint(database, name)
-        except Unavailable as error:
-            raise NodeError("connection", str(error)) from error
-        if row is None:
-            raise NodeError(
-                "input",
-                f"endpoint {name!r}: expected one that was applied, got none; `headrace apply` makes one",
-            )
-        if row.secret is None:
-            return Endpoint(row.url)
-        if secrets is None:
-            raise NodeError("input", f"endpoint {name!r} has a secret and this worker no key; set HEADRACE_SECRET_KEY")
-        try:
-            return Endpoint(row.url, secrets.open(row.secret, f"endpoint/{name}"))
-        except ConfigError as error:
-            raise NodeError("input", f"endpoint {name!r}: {error}") from error
-
-    return resolve
