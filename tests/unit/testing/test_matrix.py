@@ -149,6 +149,18 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Callable[[Bench], N
         {"a": refuse_two},
         Bench.finish,
     ),
+    "model": (
+        [
+            workflow(
+                nodes={
+                    "a": {"uses": "llm.chat", "with": {"endpoint": "llm", "model": "m", "prompt": "hi"}},
+                    "b": {**CALL, "needs": ["a"]},
+                }
+            )
+        ],
+        {"llm.chat": {"text": "hello"}},
+        Bench.finish,
+    ),
     "compensation": (
         [
             workflow(
