@@ -22,7 +22,7 @@ Stub = Any
 """A JSON-like value, an exception to raise, a list of these for one attempt after the other (the last one stays), or a
 function `(inputs) -> value`, also `async`."""
 
-OUTSIDE = frozenset({"http.request", "llm.chat", "webhook.deliver"})
+OUTSIDE = frozenset({"http.request", "llm.chat", "search.web", "webhook.deliver"})
 """Node types that reach out of the process: in a test they need a stub."""
 
 

@@ -154,11 +154,11 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Callable[[Bench], N
             workflow(
                 nodes={
                     "a": {"uses": "llm.chat", "with": {"endpoint": "llm", "model": "m", "prompt": "hi"}},
-                    "b": {**CALL, "needs": ["a"]},
+                    "b": {"uses": "search.web", "needs": ["a"], "with": {"endpoint": "find", "query": "x"}},
                 }
             )
         ],
-        {"llm.chat": {"text": "hello"}},
+        {"llm.chat": {"text": "hello"}, "search.web": {"results": []}},
         Bench.finish,
     ),
     "compensation": (
