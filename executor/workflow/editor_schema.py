@@ -273,6 +273,7 @@ _WORKFLOW: _Schema = {
             _fields(["value"], value={"$ref": "#/$defs/cel"}, then={"enum": list(THENS), "default": "wait"}),
         ],
     },
+    "concurrency": {**_COUNT, "description": "How many runs may be active at once: of a key, or of the workflow."},
     "debounce": _fields(
         ["for"],
         "One run, for the last delivery, once none came for a while.",

@@ -1,15 +1,15 @@
-"""What becomes of deliveries that may not simply start a run each: `key`, `debounce`, `throttle`, `batch`.
+"""What becomes of deliveries that may not simply start a run each: `key`, `concurrency`, `debounce` and the like.
 
     step(lane, pending, active=…, recent=…, now=…)
 
 A lane is all that shares one key of one workflow (or the workflow, without a key). What waits in it goes through three
-gates, in this order: it is gathered (`debounce` or `batch`), let through (`throttle`), and given the lane's place
-(`key`). Pure: the caller reads what waits, what is active and what started lately in one look, and carries out the step
-in one commit; a look that is repeated after a crash comes to the same or to what has changed since.
+gates, in this order: it is gathered (`debounce` or `batch`), let through (`throttle`), and given a place (`key`,
+`concurrency`). Pure: the caller reads what waits, what is active and what started lately in one look, and carries out
+the step in one commit; a look that is repeated after a crash comes to the same or to what has changed since.
 
-Promises, each a property test: every request is started once or settled once with a reason; with `wait`, `skip` and
-`replace` one run is active at most; no window of `throttle` holds more starts than its limit; `due` is never later than
-the next thing that time alone brings about.
+Promises, each a property test: every request is started once or settled once with a reason; no more runs are active
+than `concurrency` says (one with `replace`), and no place stays empty while somebody waits for it; no window of
+`throttle` holds more starts than its limit; `due` is never later than the next thing that time alone brings about.
 """
 
 from __future__ import annotations
@@ -52,9 +52,12 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What a workflow says of its lanes. Without a `key` everything may run side by side (`parallel`)."""
+    """What a workflow says of its lanes. Without `key` and `concurrency` everything may run side by side (`parallel`);
+    else `concurrency` runs may.
+    """
 
     then: Then = "parallel"
+    concurrency: int = 1
     debounce: Debounce | None = None
     throttle: Throttle | None = None
     batch: Batch | None = None
@@ -122,20 +125,18 @@ def step(
     groups = list(_gathered(lane, pending, settled, more))
     ready = [group for group in groups if group.ready <= now]
     due = min((group.ready for group in groups if group.ready > now), default=math.inf)
-    room, opens = _room(lane.throttle, recent, now)
+    room, free = _room(lane.throttle, recent, now), max(0, lane.concurrency - len(active))
     starts: list[_Group] = []
     cancel: tuple[UUID, ...] = ()
     match lane.then:
         case "parallel":
-            starts = ready[:room]
-            if len(starts) < len(ready):
-                due = min(due, _opens(lane.throttle, recent, len(starts), now))
+            starts, free = ready[:room], len(ready)
         case "wait":
-            starts = ready[:room][:1] if not active else []
+            starts = ready[: min(room, free)]
         case "skip":
-            if ready and (active or room):
-                starts = [] if active else ready[:1]
-                taken = str(active[0]) if active else f"of delivery {ready[0].requests[-1].delivery_id}"
+            starts = ready[: min(room, free)]
+            if ready and len(starts) == free:  # the place is taken; a throttle that is closed is waited for
+                taken = str(active[-1]) if active else f"of delivery {ready[0].requests[-1].delivery_id}"
                 for group in ready[len(starts) :]:
                     settled += _settled(group, f"run {taken} of this key is active")
         case "replace":
@@ -145,8 +146,9 @@ def step(
             if room and ready and active:
                 cancel = tuple(active)
             starts = ready[:room] if not active else []
-    if ready and not room and (not active or lane.then == "replace"):
-        due = min(due, opens)
+    places = 1 if lane.then == "replace" else free
+    if len(starts) < len(ready) and room <= len(starts) < places:
+        due = min(due, _opens(lane.throttle, recent, len(starts), now))
     if more and (starts or settled):
         due = now
     consumed = sum(len(group.requests) for group in starts) + len(settled)
@@ -211,12 +213,11 @@ def _after(last: Pending) -> str:
     return f"debounced: delivery {last.delivery_id} came after it"
 
 
-def _room(throttle: Throttle | None, recent: Sequence[float], now: float) -> tuple[int, float]:
-    """How many runs may start now, and when the next may if none."""
+def _room(throttle: Throttle | None, recent: Sequence[float], now: float) -> int:
+    """How many runs may start now."""
     if throttle is None:
-        return MOST_LIMIT, now
-    within = [at for at in recent[: throttle.limit] if at + throttle.per > now]
-    return throttle.limit - len(within), _opens(throttle, recent, 0, now)
+        return PAGE
+    return throttle.limit - sum(at + throttle.per > now for at in recent[: throttle.limit])
 
 
 def _opens(throttle: Throttle | None, recent: Sequence[float], started: int, now: float) -> float:

@@ -1,4 +1,6 @@
-"""How a workflow's runs share a lane, read from its document: `key`, `debounce`, `throttle`, `batch`."""
+"""How a workflow's runs share a lane, read from its document: `key`, `concurrency`, `debounce`, `throttle`,
+`batch`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from executor.workflow.lanes import MOST_LIMIT, Batch, Debounce, Lane, Then, Thr
 from executor.workflow.parsing_triggers import expression_faults
 from executor.workflow.reading import Reader
 
-LANE_KEYS = ("key", "debounce", "throttle", "batch")
+LANE_KEYS = ("key", "concurrency", "debounce", "throttle", "batch")
 THENS = ("wait", "skip", "replace", "parallel")
 _MOST = 30 * 86_400.0
 
@@ -24,7 +26,13 @@ def read_lane(document: Reader) -> LaneSpec | None:
     batch = _batch(document)
     if "debounce" in document.values and "batch" in document.values:
         document.fault("batch", "expected one of debounce and batch, got both; a batch keeps what debounce would drop")
-    return LaneSpec(key, Lane(then, debounce, _throttle(document), batch))
+    concurrency = document.whole("concurrency", 1, least=1, most=MOST_LIMIT)
+    if "concurrency" in document.values:
+        if key is None:
+            then = "wait"
+        elif then not in ("wait", "skip"):
+            document.fault("concurrency", f"expected it with then: wait or skip, got then: {then}")
+    return LaneSpec(key, Lane(then, concurrency, debounce, _throttle(document), batch))
 
 
 def _key(document: Reader) -> tuple[str | None, Then]:
