@@ -30,6 +30,7 @@ from events.otel import make_telemetry
 from events.settings import Settings, load_settings
 from events.telemetry import Telemetry
 from events.types import QUEUES
+from executor.cli.several import several
 from executor.worker.relay import Relay
 
 GRACE = 10
@@ -120,8 +121,12 @@ def _bind(host: str, port: int) -> socket.socket:
     help="A queue to serve; may be repeated.",
 )
 @click.option("--concurrency", type=int, help="How many runs to hold at once.  [concurrency, 256]")
-def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="How many workers to run.")
+def worker(queues: tuple[str, ...], concurrency: int | None, processes: int) -> None:
     """Run a worker: it takes what is due in its queues and carries workflows out."""
+    if processes > 1:
+        _several(queues, concurrency, processes)
+        return
     from executor.worker.app import WorkerProcess  # noqa: PLC0415 - see `ingest`
 
     settings, telemetry = begin("headrace-worker", concurrency=concurrency)
@@ -142,6 +147,20 @@ def worker(queues: tuple[str, ...], concurrency: int | None) -> None:
             process.stop()
     if process.stuck:
         _begin_again()
+
+
+def _several(queues: tuple[str, ...], concurrency: int | None, processes: int) -> None:
+    """The settings are read here first: what is wrong with them is told once."""
+    settings = load_settings(os.environ, concurrency=concurrency)
+    configure_logging(settings.log_format, settings.log_level)
+    if settings.worker_health_port > 0:
+        fault = f"expected 0 or -1 with --processes {processes}, got {settings.worker_health_port}"
+        raise ConfigError("settings", [f"worker_health_port: {fault}: they cannot share a port"])
+    command = [sys.executable, "-m", "executor.cli.main", "worker"]
+    command += [part for queue in queues for part in ("--queue", queue)]
+    if concurrency is not None:
+        command += ["--concurrency", str(concurrency)]
+    several(command, processes)
 
 
 def _begin_again() -> NoReturn:
