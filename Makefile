@@ -31,7 +31,7 @@ check: $(READY) ## format, lint, types, import rule, then the tests; stops at th
 	$(if $(strip $(TESTS)),$(BIN)/pytest $(TESTS))
 
 test: $(READY) ## the tests, against real services (embedded ones unless told otherwise); TESTS=… runs some
-	$(BIN)/pytest $(if $(filter tests,$(TESTS)),-n 2 --dist loadfile) $(TESTS)
+	$(BIN)/pytest $(if $(filter tests,$(TESTS)),-n 2 --dist loadfile --max-worker-restart 0) $(TESTS)
 
 fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS (300)
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)

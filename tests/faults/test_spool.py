@@ -75,6 +75,10 @@ class Site:
         await until(so, f"ingest is {status}")
         return found
 
+    async def holds_rows(self) -> bool:
+        """Whether deliveries wait in its spool, as it says; an answer may be a second old."""
+        return bool((await self.says("spooling"))["rows"] > 0)
+
     def seed(self, count: int) -> None:
         """As if so many deliveries of one more sender had been acknowledged by the process that died last."""
         self._series += 1
@@ -182,7 +186,7 @@ async def test_postgres_away_under_load_and_everybody_is_acknowledged(site: Site
         else:
             await asyncio.to_thread(site.postgres.stop, how)
             await senders.until(goal + 150)
-            assert (await site.says("spooling"))["rows"] > 0
+            await until(site.holds_rows, "its spool holds rows")
             await site.back()
         await site.says("ready")
     await senders.until(len(senders.acknowledged) + 50)
