@@ -30,8 +30,8 @@ check: $(READY) ## format, lint, types, import rule, then the tests; stops at th
 	$(BIN)/pytest tests/unit/test_imports.py
 	$(if $(strip $(TESTS)),$(BIN)/pytest $(TESTS))
 
-test: $(READY) ## the tests, against real services (embedded ones unless told otherwise); TESTS=… runs some
-	$(BIN)/pytest $(if $(filter tests,$(TESTS)),-n 2 --dist loadfile --max-worker-restart 0) $(TESTS)
+test: $(READY) ## the tests, against real services (embedded ones unless told otherwise); TESTS=… runs some, PROCESSES=2 in two processes
+	$(BIN)/pytest $(if $(PROCESSES),-n $(PROCESSES) --dist loadfile --max-worker-restart 0) $(TESTS)
 
 fuzz: $(READY) ## made-up and forged requests, and the parsers, for FUZZ_SECONDS (300)
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
