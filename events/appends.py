@@ -7,8 +7,11 @@ those that are told something together, so that processes whose runs tell each o
 updated twice in a statement: a run may be told something and be let go in the same batch, and then is due at once; what
 is told to a run that ends in the same batch goes nowhere, as if it had come a moment later.
 
-Joins are nested loops here (`events.database`): one side of each is found by its key. `(… IN …) IS TRUE` is looked up
-in a hash table; without IS TRUE it becomes a join, which costs the product of the two lengths.
+Joins are nested loops here (`events.database`): one side of each is found by its key. What is locked is looked up row
+by row (LATERAL), in id order, and what is changed by an array of ids: PostgreSQL may believe that the work list is all
+but empty, because it was when it was last analysed, and a plain join then walks all of it for each row of a batch.
+`(… IN …) IS TRUE` is looked up in a hash table; without IS TRUE it becomes a join, which costs the product of the two
+lengths.
 """
 
 from __future__ import annotations
@@ -43,22 +46,22 @@ appended AS (
   SELECT id, ($11::int[])[n], workspace_id, ($12::text[])[n], ($13::smallint[])[n], ($14::bytea[])[n]
   FROM head, generate_series(first, last) AS n),
 ended AS (
-  DELETE FROM work_item w USING held h WHERE w.id = h.id AND h.final),
+  DELETE FROM work_item WHERE id = ANY (ARRAY(SELECT id FROM held WHERE final))),
 unsubscribed AS (
-  DELETE FROM subscription s USING held h WHERE s.run_id = h.id AND h.final)"""
+  DELETE FROM subscription WHERE run_id = ANY (ARRAY(SELECT id FROM held WHERE final)))"""
 
 APPEND = f"""
 WITH input AS MATERIALIZED ({_ROWS}),
 held AS MATERIALIZED (
-  SELECT i.*, w.signal, w.queue FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token
-  ORDER BY w.id FOR UPDATE OF w),
+  SELECT i.*, w.signal, w.queue FROM (SELECT * FROM input ORDER BY id) i CROSS JOIN LATERAL (
+    SELECT signal, queue FROM work_item w WHERE w.id = i.id AND w.token = i.token FOR UPDATE) w),
 {_WRITTEN},
 cleared AS (
-  DELETE FROM inbox b USING held h WHERE b.stream_id = h.id AND h.final AND h.signal > 0),
+  DELETE FROM inbox WHERE stream_id = ANY (ARRAY(SELECT id FROM held WHERE final AND signal > 0))),
 released AS (
   UPDATE work_item w SET due_at = CASE WHEN h.signal > 0 THEN now() ELSE to_timestamp(h.due_at) END,
     owner = NULL, token = w.token + 1, attempt = 0
-  FROM held h WHERE w.id = h.id AND h.due_at IS NOT NULL)
+  FROM held h WHERE w.id = h.id AND w.id = ANY (ARRAY(SELECT id FROM held WHERE due_at IS NOT NULL)))
 SELECT ord, id, queue, false AS leased, signal, NULL::bigint AS told FROM held
 """
 

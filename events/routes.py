@@ -27,7 +27,7 @@ noted AS (
   SELECT delivery_id, 1 + (SELECT version FROM event e WHERE e.stream_id = delivery_id ORDER BY version DESC LIMIT 1),
     workspace_id, type, body
   FROM held),
-done AS (DELETE FROM work_item w USING held h WHERE w.id = h.id),
+done AS (DELETE FROM work_item WHERE id = ANY (ARRAY(SELECT id FROM held))),
 new AS MATERIALIZED (
   SELECT workspace_id, delivery_id, ($9::uuid[])[n] AS id, ($10::text[])[n] AS workflow, ($11::bytea[])[n] AS hash,
     ($12::text[])[n] AS queue, ($13::bytea[])[n] AS started, ($14::bool[])[n] AS leased, ($15::uuid[])[n] AS replay_of
@@ -46,7 +46,8 @@ work AS (
 ROUTE = f"""
 WITH input AS MATERIALIZED ({_ROWS}),
 held AS MATERIALIZED (
-  SELECT i.* FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w),
+  SELECT i.* FROM (SELECT * FROM input ORDER BY id) i CROSS JOIN LATERAL (
+    SELECT FROM work_item w WHERE w.id = i.id AND w.token = i.token FOR UPDATE) w),
 {_WRITTEN}
 SELECT ord, NULL AS id, NULL AS queue, NULL AS leased, NULL AS told FROM held
 """

@@ -30,8 +30,11 @@ from events.codec import unpack
 from events.database import Database
 from events.types import Event, Kind, WorkItem
 
+# Items are looked up by arrays of ids and not by joins: PostgreSQL may believe that the list is all but empty, because
+# it was when it was last analysed, and then walks all of it for each row of the other side.
+_VERSION = "(SELECT r.version FROM run r WHERE r.id = w.id)"
 _PICK = """
-  SELECT w.id, (SELECT r.version FROM run r WHERE r.id = w.id) AS version FROM work_item w
+  SELECT w.id FROM work_item w
   WHERE w.queue = $1 AND w.due_at <= now() AND w.attempt {suspicion} 2
   ORDER BY w.due_at LIMIT {limit} FOR UPDATE OF w SKIP LOCKED
 """
@@ -40,9 +43,9 @@ WITH fresh AS MATERIALIZED ({_PICK.format(suspicion="<", limit="$2")}),
 suspect AS MATERIALIZED ({_PICK.format(suspicion=">=", limit="$3")}),
 taken AS (
   UPDATE work_item w SET token = w.token + 1, owner = $4, due_at = now() + make_interval(secs => $5),
-    attempt = CASE WHEN w.seen_version IS DISTINCT FROM p.version THEN 1 ELSE w.attempt + 1 END,
-    seen_version = p.version
-  FROM (SELECT * FROM fresh UNION ALL SELECT * FROM suspect) p WHERE w.id = p.id
+    attempt = CASE WHEN w.seen_version IS DISTINCT FROM {_VERSION} THEN 1 ELSE w.attempt + 1 END,
+    seen_version = {_VERSION}
+  WHERE w.id = ANY (ARRAY(SELECT id FROM fresh UNION ALL SELECT id FROM suspect))
   RETURNING w.*)
 SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error, t.seen_version, t.signal,
   t.lane, (SELECT epoch FROM config) AS epoch,
@@ -55,14 +58,15 @@ ORDER BY t.id
 _LOCKED = """
 WITH input AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS t(id, token)),
 held AS MATERIALIZED (
-  SELECT w.id FROM work_item w JOIN input i ON w.id = i.id AND w.token = i.token ORDER BY w.id FOR UPDATE OF w)
-UPDATE work_item w SET {change} FROM held h WHERE w.id = h.id RETURNING w.id
+  SELECT w.id FROM (SELECT * FROM input ORDER BY id) i CROSS JOIN LATERAL (
+    SELECT id FROM work_item w WHERE w.id = i.id AND w.token = i.token FOR UPDATE) w)
+UPDATE work_item w SET {change} WHERE w.id = ANY (ARRAY(SELECT id FROM held)) RETURNING w.id
 """
 _RENEW = _LOCKED.format(change="due_at = now() + make_interval(secs => $3)")
 _FAIL = _LOCKED.format(
     change="due_at = now() + make_interval(secs => $3), owner = NULL, token = w.token + 1, error = left($4, 2000)"
 )
-_DISCARD = _LOCKED.replace("UPDATE work_item w SET {change} FROM held h", "DELETE FROM work_item w USING held h")
+_DISCARD = _LOCKED.replace("UPDATE work_item w SET {change}", "DELETE FROM work_item w")
 _GIVE_BACK = _LOCKED.format(
     change="due_at = now(), owner = NULL, token = w.token + 1, attempt = greatest(w.attempt - 1, 0)"
 )
