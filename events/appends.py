@@ -74,9 +74,10 @@ wanted AS MATERIALIZED (
   SELECT ord, id, token FROM input
   UNION ALL SELECT NULL, id, NULL FROM (SELECT id FROM tell UNION SELECT id FROM wake) AS t),
 locked AS MATERIALIZED (
-  SELECT i.ord, w.id, w.queue, w.owner, w.signal FROM work_item w JOIN wanted i
-    ON w.id = i.id AND CASE WHEN i.ord IS NULL THEN w.kind IN ({Kind.RUN:d}, {Kind.LANE:d}) ELSE w.token = i.token END
-  ORDER BY w.id FOR UPDATE OF w),
+  SELECT i.ord, w.id, w.queue, w.owner, w.signal FROM (SELECT * FROM wanted ORDER BY id) i CROSS JOIN LATERAL (
+    SELECT id, queue, owner, signal FROM work_item w WHERE w.id = i.id
+      AND CASE WHEN i.ord IS NULL THEN w.kind IN ({Kind.RUN:d}, {Kind.LANE:d}) ELSE w.token = i.token END
+    FOR UPDATE) w),
 held AS MATERIALIZED (SELECT * FROM input WHERE (ord IN (SELECT ord FROM locked)) IS TRUE),
 {_WRITTEN},
 new AS MATERIALIZED (
@@ -123,7 +124,7 @@ released AS (
     owner = CASE WHEN c.due_at IS NULL THEN w.owner END,
     token = w.token + CASE WHEN c.due_at IS NULL THEN 0 ELSE 1 END,
     attempt = CASE WHEN c.due_at IS NULL THEN w.attempt ELSE 0 END
-  FROM changed c WHERE w.id = c.id),
+  FROM changed c WHERE w.id = c.id AND w.id = ANY (ARRAY(SELECT id FROM changed))),
 cleared AS (
   DELETE FROM inbox b USING held h WHERE b.stream_id = h.id AND (h.final OR b.seq <= h.inbox)),
 emit AS MATERIALIZED (

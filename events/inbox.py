@@ -25,7 +25,7 @@ news AS MATERIALIZED (SELECT id, max(seq) AS seq FROM told GROUP BY id),
 put AS (INSERT INTO inbox (stream_id, seq, type, body) SELECT id, seq, type, body FROM told)"""
 WAKE = """
 UPDATE work_item w SET signal = n.seq, due_at = CASE WHEN w.owner IS NULL THEN least(w.due_at, now()) ELSE w.due_at END
-FROM news n WHERE w.id = n.id"""
+FROM news n WHERE w.id = n.id AND w.id = ANY (ARRAY(SELECT id FROM news))"""
 
 # nextval is drawn after the lock: the hash table of `locked` is complete before the first row passes WHERE.
 _SEND = f"""

@@ -68,9 +68,10 @@ wanted AS MATERIALIZED (
   UNION ALL SELECT NULL, run_id, NULL FROM (SELECT DISTINCT run_id FROM meeting) AS m
   UNION ALL SELECT NULL, lane_id, NULL FROM (SELECT DISTINCT lane_id FROM asked) AS l),
 locked AS MATERIALIZED (
-  SELECT i.ord, w.id, w.queue, w.owner FROM work_item w JOIN wanted i
-    ON w.id = i.id AND CASE WHEN i.ord IS NULL THEN w.kind IN ({Kind.RUN:d}, {Kind.LANE:d}) ELSE w.token = i.token END
-  ORDER BY w.id FOR UPDATE OF w),
+  SELECT i.ord, w.id, w.queue, w.owner FROM (SELECT * FROM wanted ORDER BY id) i CROSS JOIN LATERAL (
+    SELECT id, queue, owner FROM work_item w WHERE w.id = i.id
+      AND CASE WHEN i.ord IS NULL THEN w.kind IN ({Kind.RUN:d}, {Kind.LANE:d}) ELSE w.token = i.token END
+    FOR UPDATE) w),
 lacking AS MATERIALIZED (
   SELECT row FROM asked WHERE (lane_id IN (SELECT id FROM locked WHERE ord IS NULL)) IS NOT TRUE),
 held AS MATERIALIZED (
