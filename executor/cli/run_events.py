@@ -27,7 +27,8 @@ def _node(what: str, said: dict[str, Any]) -> str:  # noqa: PLR0911 - one case f
     attempt = f"attempt {said.get('attempt')}, {span(said.get('seconds', 0.0))}"
     match what:
         case "completed":
-            return f"completed ({attempt}) {shortened(said.get('output'))}"
+            source = _CACHE.get(said.get("cache", ""), "")
+            return f"completed ({attempt}{source}) {shortened(said.get('output'))}"
         case "failed":
             again = said.get("retry_at")
             then = f"; again at {moment(again)}" if again else "; not tried again"
@@ -43,6 +44,13 @@ def _node(what: str, said: dict[str, Any]) -> str:  # noqa: PLR0911 - one case f
             return f"waits for {_wait(said.get('wait', {}))}{f', until {moment(until)} at most' if until else ''}"
         case other:
             return other
+
+
+_CACHE = {
+    "hit": ", from the cache",
+    "stale": ", from the cache: over its time, the call failed",
+    "miss": ", not cached",
+}
 
 
 def _wait(wait: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from events.errors import LeaseLost
 from events.ids import Clock
 from events.runs import Effect
 from events.telemetry import Telemetry
+from executor.engine.cache import NodeCache, cache_key
 from executor.engine.context import EndpointResolver, NodeContext
 from executor.engine.control import Begun, Control, FindWorkflow
 from executor.engine.held import Held
@@ -26,6 +28,7 @@ from executor.workflow.expressions import ExpressionError
 from executor.workflow.facts import NodeCompleted, NodeDeferred, NodeFailed, NodeMapped, NodeSkipped, NodeWaiting
 from executor.workflow.graph import GraphNode
 from executor.workflow.outcomes import Completed, Failed, NodeError, Outcome
+from executor.workflow.paths import static
 from executor.workflow.state import Retrying, RunState, place
 from executor.workflow.verdict import judge
 
@@ -51,6 +54,7 @@ class Attempts:
         telemetry: Telemetry,
         store: RunStore,
         find: FindWorkflow,
+        cache: NodeCache | None = None,
     ) -> None:
         self._clock = clock
         self._registry = registry
@@ -60,6 +64,7 @@ class Attempts:
         self._telemetry = telemetry
         self._store = store
         self._control = Control(find)
+        self._cache = cache
 
     async def attempt(self, run: Held, path: str) -> Attempted:
         """The fact that one attempt at the node at `path` comes to.
@@ -86,13 +91,27 @@ class Attempts:
                 else:
                     outcome = begun
             else:
-                outcome = await self._execute(run, node, path, attempt, node.inputs.render(scope))
+                outcome = await self._call(run, node, path, attempt, scope)
         except NodeError as error:
             outcome = Failed(error.kind, str(error)[:2000])
         seconds = round(time.monotonic() - began, 6)
         deferred = 0 if earlier is None else earlier.deferred
         fact = judge(node, path, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds, deferred=deferred)
         return Attempted(fact, effects)
+
+    async def _call(self, run: Held, node: GraphNode, path: str, attempt: int, scope: Mapping[str, Any]) -> Outcome:
+        """The node's result, from the cache if it has one."""
+        inputs = node.inputs.render(scope)
+        if node.cache is None or self._cache is None:
+            return await self._execute(run, node, path, attempt, inputs)
+        told = inputs
+        if node.cache_key is not None:
+            told = [run.graph.name, static(path), node.cache_key.evaluate(scope)]
+        key = cache_key(run.workspace_id, node.uses, self._registry[node.uses].version, told)
+        if key is None:
+            return await self._execute(run, node, path, attempt, inputs)
+        call = partial(self._execute, run, node, path, attempt, inputs)
+        return await self._cache.through(key, node.cache, call, timeout=node.timeout, flying=run.flying)
 
     async def _execute(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
         if not run.sure():

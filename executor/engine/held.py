@@ -37,6 +37,7 @@ class Held(msgspec.Struct):
     """The calls of its nodes that can be cancelled alone."""
     bell: asyncio.Future[None] | None = None
     sure: Callable[[], bool] = lambda: True
+    workspace_id: int = 1
 
     def listen(self) -> asyncio.Future[None]:
         """Done as soon as there is a newer row in the inbox than those that were read."""

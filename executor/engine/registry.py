@@ -50,6 +50,7 @@ class Mark(msgspec.Struct, frozen=True):
     timeout: float | None
     retry: Retry | None
     pure: bool
+    version: int = 1
 
 
 class NodeType(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class NodeType(msgspec.Struct, frozen=True):
     timeout: float | None
     retry: Retry | None
     module: str
+    version: int = 1
 
     @property
     def qualname(self) -> str:
@@ -72,7 +74,7 @@ class NodeType(msgspec.Struct, frozen=True):
 
 
 def node(
-    uses: str, *, timeout: float | None = None, retry: Retry | None = None, pure: bool = False
+    uses: str, *, timeout: float | None = None, retry: Retry | None = None, pure: bool = False, version: int = 1
 ) -> Callable[[F], F]:
     """Mark a function as a node type.
 
@@ -84,10 +86,12 @@ def node(
         timeout: seconds per attempt where the workflow says nothing. Default: the engine's (30 s).
         retry: the retry policy where the workflow says nothing. Default: none.
         pure: it has no effects and may be computed again, so it is committed with the next commit of its run.
+        version: raise it when the same inputs come to another output: results that were cached before do not serve
+            any more.
     """
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, Mark(uses, timeout, retry, pure))
+        setattr(function, _MARK, Mark(uses, timeout, retry, pure, version))
         return function
 
     return mark
@@ -125,6 +129,7 @@ def node_type(function: Callable[..., Any]) -> NodeType:
         mark.timeout,
         mark.retry,
         function.__module__,
+        mark.version,
     )
 
 

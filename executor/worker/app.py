@@ -28,6 +28,8 @@ from events.settings import Settings
 from events.telemetry import Telemetry
 from events.work import WorkList
 from executor.engine.attempts import Attempts
+from executor.engine.cache import NodeCache
+from executor.engine.cache_store import CacheStore
 from executor.engine.duties import Duties
 from executor.engine.engine import Engine
 from executor.engine.listening import Listening
@@ -198,7 +200,8 @@ class WorkerProcess:
         snapshots = Snapshots(settings.state_redis_url, database)
         pool = self._pool = KillablePool(settings.node_processes, settings.node_modules)
         client = outbound_client(settings.egress_allow, self._telemetry)
-        self._closing += [snapshots.close, pool.aclose, client.aclose]
+        cached = CacheStore(settings.state_redis_url)
+        self._closing += [snapshots.close, cached.aclose, pool.aclose, client.aclose]
         store = LogStore(database)
         workflows = Workflows(database, registry)
         services = Services(
@@ -215,6 +218,7 @@ class WorkerProcess:
                 telemetry=self._telemetry,
                 store=store,
                 find=workflows.named,
+                cache=NodeCache(cached),
             ),
             telemetry=self._telemetry,
             draining=asyncio.Event(),

@@ -42,6 +42,20 @@ class Retry(msgspec.Struct, frozen=True):
     on: tuple[str, ...] = ()
 
 
+class Caching(msgspec.Struct, frozen=True):
+    """How long a node's result serves again.
+
+    Args:
+        ttl: seconds.
+        key: CEL whose value tells results apart, in place of the inputs.
+        stale: seconds beyond `ttl` in which a result serves if the call fails.
+    """
+
+    ttl: float
+    key: str | None = None
+    stale: float = 0.0
+
+
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What reading a workflow needs to know of a node type.
 
@@ -77,6 +91,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         when: what must have become of them.
         body: of a `map`, the graph that each item goes through.
         undo: the node that takes back what this one did, if the run fails or is cancelled later.
+        cache: how long its result serves again; None: not at all.
     """
 
     name: str
@@ -92,6 +107,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     pure: bool = False
     body: Body | None = None
     undo: Node | None = None
+    cache: Caching | None = None
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

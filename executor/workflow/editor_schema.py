@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from executor.workflow.controls import CONTROLS
 from executor.workflow.definition import MAX_NODES, QUEUES, NodeSpec
 from executor.workflow.lanes import MOST_LIMIT
 from executor.workflow.parsing_lanes import THENS
@@ -45,6 +46,7 @@ def editor_schema(specs: Mapping[str, NodeSpec]) -> _Schema:
         "trigger": _TRIGGER,
         "needs": _NEEDS,
         "retry": _RETRY,
+        "cache": _CACHE,
         "nodes": _nodes("node"),
         "item_nodes": _nodes("item_node"),
         "uses": {"anyOf": [{"enum": sorted(specs)}, {"$ref": "#/$defs/name"}], "description": "The node's type."},
@@ -217,6 +219,13 @@ _RETRY: _Schema = {
         "on": _ref("words", "Kinds of failure that are tried again: timeout, connection, http_5xx, …; empty: all."),
     },
 }
+_CACHE = _fields(
+    ["ttl"],
+    "The result serves again: for a node that only reads.",
+    ttl=_ref("duration", "How long."),
+    key=_ref("cel", "What tells results apart, in place of the inputs."),
+    stale=_ref("duration", "How much longer a result serves if the call fails."),
+)
 _ENDING: _Schema = {
     "type": "object",
     "required": ["uses"],
@@ -241,6 +250,7 @@ _STEP: _Schema = {
         "if": _ref("cel", "False: the node is skipped."),
         "timeout": _ref("duration", "Of one attempt."),
         "retry": {"$ref": "#/$defs/retry"},
+        "cache": {"$ref": "#/$defs/cache"},
         "compensate": _ref("ending", "What takes back what this node did, should the run fail later."),
         "nodes": _ref("item_nodes", "Of a map: what each item goes through; may name item and index."),
         "collect": {"description": "Of a map: the output of an item."},
@@ -257,6 +267,10 @@ _STEP: _Schema = {
             "if": {"properties": {"uses": {"const": "map"}}, "required": ["uses"]},
             "then": {"required": ["nodes"]},
             "else": {"properties": {"nodes": False, "collect": False, "concurrency": False, "failures": False}},
+        },
+        {
+            "if": {"properties": {"uses": {"enum": sorted(CONTROLS)}}, "required": ["uses"]},
+            "then": {"properties": {"cache": False}},
         },
     ],
 }

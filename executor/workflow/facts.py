@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from events.errors import HeadraceError
+from executor.workflow.outcomes import CacheUse
 from executor.workflow.waits import Wait
 
 
@@ -48,6 +49,7 @@ class NodeCompleted(Fact, frozen=True):
     """The node is done and is never run again in this run. `seconds`: how long the attempt took.
 
     `large`: the bytes of the output's JSON, where it is too large to be kept anywhere but in this event.
+    `cache`: where the output is from, if the node has a cache.
     """
 
     node: str
@@ -55,6 +57,7 @@ class NodeCompleted(Fact, frozen=True):
     output: Any = None
     seconds: float = 0.0
     large: int = 0
+    cache: CacheUse | None = None
 
 
 class NodeFailed(Fact, frozen=True):

@@ -18,6 +18,7 @@ import msgspec
 
 from executor.workflow.definition import (
     Body,
+    Caching,
     Node,
     NodeSpec,
     Queue,
@@ -74,7 +75,7 @@ class GraphNode(msgspec.Struct, frozen=True):
     """A node, compiled. `timeout`: seconds per attempt. `dependents`: the nodes that need it.
 
     `needs` holds all that it needs; `required` of these have to come, of the others (`any`) `at_least` many. `match`:
-    of a `wait.event`. `mentions`: the nodes whose outputs its expressions name.
+    of a `wait.event`. `cache_key`: of `cache`, compiled. `mentions`: the nodes whose outputs its expressions name.
     """
 
     name: str
@@ -94,6 +95,8 @@ class GraphNode(msgspec.Struct, frozen=True):
     undo: GraphNode | None = None
     match: Match | None = None
     mentions: frozenset[str] = frozenset()
+    cache: Caching | None = None
+    cache_key: Expression | None = None
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -217,6 +220,9 @@ def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNo
     expressions = [*inputs.expressions]
     expressions += [] if condition is None else [condition]
     expressions += [] if match is None else [match.whole]
+    caching = node.cache
+    cache_key = None if caching is None or caching.key is None else Expression(caching.key, roots)
+    expressions += [] if cache_key is None else [cache_key]
     return GraphNode(
         name=node.name,
         uses=node.uses,
@@ -235,6 +241,8 @@ def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNo
         undo=None if node.undo is None else _node(node.undo, (), ENDING_ROOTS),
         match=match,
         mentions=mentions(expressions),
+        cache=caching,
+        cache_key=cache_key,
     )
 
 

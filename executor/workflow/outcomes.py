@@ -7,19 +7,24 @@ inputs did not fit), `expression`, `process` (a killable process died), `deferre
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+CacheUse = Literal["hit", "miss", "stale"]
+"""Where a result came from: the cache; the node, for the cache; the cache, in place of a failed call."""
 
 
 class Completed(msgspec.Struct, frozen=True):
     """The node returned `output` (JSON-like: dict, list, str, int, float, bool, None; a Struct is converted).
 
-    `large`: the bytes of its JSON if they are more than a run's state is to hold, else 0.
+    `large`: the bytes of its JSON if they are more than a run's state is to hold, else 0. `cache`: of
+    a node with a cache.
     """
 
     output: Any
     large: int = 0
+    cache: CacheUse | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):

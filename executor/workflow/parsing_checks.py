@@ -74,6 +74,8 @@ class _Check:
             if node.condition is not None:
                 self._expression(node.condition, f"{place}.if", roots, names)
             self.inputs(node, place, roots, names)
+            if node.cache is not None and node.cache.key is not None:
+                self._expression(node.cache.key, f"{place}.cache.key", roots, names)
             if node.undo is not None:
                 own = msgspec.structs.replace(names, before=visible | {name})
                 self.inputs(node.undo, f"{place}.compensate", ENDING_ROOTS, own)

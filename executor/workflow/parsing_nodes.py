@@ -9,16 +9,17 @@ import msgspec
 
 from executor.workflow.backoff import Backoff
 from executor.workflow.controls import CONTROLS
-from executor.workflow.definition import MAX_NODES, NODE_TIMEOUT, Body, Node, NodeSpec, Retry, When
+from executor.workflow.definition import MAX_NODES, NODE_TIMEOUT, Body, Caching, Node, NodeSpec, Retry, When
 from executor.workflow.parsing_inputs import check_control, check_inputs
 from executor.workflow.paths import UNDO
 from executor.workflow.reading import NODE_NAME, Reader
 from executor.workflow.wording import did_you_mean, shown
 
-NODE_KEYS = ("uses", "with", "needs", "when", "if", "timeout", "retry", "compensate")
+NODE_KEYS = ("uses", "with", "needs", "when", "if", "timeout", "retry", "cache", "compensate")
 MAP_KEYS = ("nodes", "collect", "concurrency", "failures")
 ENDING_KEYS = ("uses", "with", "timeout", "retry")
 NEEDS_KEYS = ("all", "any", "at_least")
+CACHE_KEYS = ("ttl", "key", "stale")
 RETRY_KEYS = ("max_attempts", "first", "factor", "max", "on")
 WHENS: tuple[When, ...] = ("succeeded", "failed", "always")
 MAX_LEVELS = 3
@@ -87,6 +88,7 @@ def _node(parent: Reader, name: str, value: Any, specs: Specs, level: int) -> No
         condition=reader.text("if"),
         body=_body(reader, specs, level) if node.uses == "map" else None,
         undo=None if level else read_ending(reader, "compensate", name + UNDO, specs),
+        cache=_cache(reader, node.uses),
     )
 
 
@@ -139,6 +141,19 @@ def _needs(reader: Reader, when: When) -> tuple[tuple[str, ...], tuple[str, ...]
         text = "expected it only with when: succeeded; others wait until all that they need is settled"
         needs.fault("at_least", f"{text}, got it with when: {when}")
     return every, some, needs.whole("at_least", 1, least=1, most=len(some))
+
+
+def _cache(parent: Reader, uses: str) -> Caching | None:
+    if "cache" not in parent.values:
+        return None
+    if uses in CONTROLS:
+        parent.fault("cache", f"expected it only with nodes that are called, got it with {uses}")
+        return None
+    reader = Reader(parent.at("cache"), parent.values["cache"], CACHE_KEYS, parent.faults)
+    if isinstance(parent.values["cache"], Mapping) and "ttl" not in reader.values:
+        reader.fault("ttl", "expected a duration such as 10m, got nothing")
+    ttl = reader.duration("ttl", most=30 * _DAY)
+    return Caching(ttl or 1.0, reader.text("key"), reader.duration("stale", most=30 * _DAY) or 0.0)
 
 
 def _body(reader: Reader, specs: Specs, level: int) -> Body:

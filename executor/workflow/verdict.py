@@ -38,8 +38,8 @@ def judge(
         deferred: how often in a row this attempt was put off before.
     """
     match outcome:
-        case Completed(output, large):
-            return NodeCompleted(path, attempt, output, seconds, large)
+        case Completed(output, large, cache):
+            return NodeCompleted(path, attempt, output, seconds, large, cache)
         case Failed(kind, message, retry_after):
             at = retry_at(node, path, run_id, attempt, kind, now, retry_after or 0.0)
             return NodeFailed(path, attempt, kind, message, at, seconds)

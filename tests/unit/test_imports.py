@@ -64,7 +64,14 @@ FENCES = [
     (
         "",
         ("redis",),
-        ("events.beats", "events.doorbell", "executor.engine.snapshots", "executor.worker.relay", "executor.cli"),
+        (
+            "events.beats",
+            "events.doorbell",
+            "executor.engine.snapshots",
+            "executor.engine.cache_store",
+            "executor.worker.relay",
+            "executor.cli",
+        ),
     ),
     # The SDK is loaded where telemetry is switched on.
     ("", ("opentelemetry",), ("events.otel", "events.otel_spans", "events.otel_exporter")),

@@ -15,7 +15,7 @@ from executor.engine.registry import Registry
 from executor.workflow.editor_schema import editor_schema, encoded
 from executor.workflow.graph import load_yaml, parse_workflow
 from executor.workflow.parsing import WORKFLOW_KEYS
-from executor.workflow.parsing_nodes import ENDING_KEYS, MAP_KEYS, NEEDS_KEYS, NODE_KEYS, RETRY_KEYS
+from executor.workflow.parsing_nodes import CACHE_KEYS, ENDING_KEYS, MAP_KEYS, NEEDS_KEYS, NODE_KEYS, RETRY_KEYS
 from executor.workflow.parsing_triggers import TRIGGER_KEYS
 from tests.unit.workflow.test_graph import ORDER_PAID
 from tests.unit.workflow.test_language import WHOLE
@@ -43,6 +43,7 @@ def test_it_has_the_keys_that_the_parser_has() -> None:
     assert set(defs["step"]["properties"]) == {*NODE_KEYS, *MAP_KEYS}
     assert set(defs["ending"]["properties"]) == set(ENDING_KEYS)
     assert set(defs["retry"]["properties"]) == set(RETRY_KEYS)
+    assert set(defs["cache"]["properties"]) == set(CACHE_KEYS)
     assert set(defs["needs"]["else"]["properties"]) == set(NEEDS_KEYS)
 
 
@@ -71,6 +72,7 @@ def node(**values: Any) -> dict[str, Any]:
 
 
 EVENT = {"source": "s", "match": "event.id == run.id"}
+HTTP = {"uses": "http.request", "with": {"url": "u"}}
 BODY = {"c": {"uses": "fail", "with": {"message": "no"}}}
 MAP = {"uses": "map", "with": {"items": "${{ event.body }}"}, "nodes": BODY}
 
@@ -119,6 +121,13 @@ MAP = {"uses": "map", "with": {"items": "${{ event.body }}"}, "nodes": BODY}
         node(**BODY["c"], when="later"),
         node(**BODY["c"], retry={"max_attempts": 0}),
         node(**BODY["c"], compensate={"uses": "wait.timer", "with": {"for": 1}}),
+        node(**MAP, cache={"ttl": "1m"}),
+        node(**BODY["c"], cache={"ttl": "1m"}),
+        node(**HTTP, cache={}),
+        node(**HTTP, cache="10m"),
+        node(**HTTP, cache={"ttl": 0}),
+        node(**HTTP, cache={"ttl": "1m", "for": "1m"}),
+        node(**HTTP, cache={"ttl": "1m", "key": ""}),
         node(**BODY["c"], **{"if": True}),
     ],
 )
@@ -137,6 +146,7 @@ def test_both_refuse_what_is_wrong_by_its_shape(document: dict[str, Any]) -> Non
         node(uses="wait.timer", **{"with": {"for": "1h30m"}}),
         node(uses="wait.event", **{"with": EVENT}),
         node(**MAP, failures="any", compensate=BODY["c"]),
+        node(**HTTP, cache={"ttl": "10m", "key": "event.body.id", "stale": "1h"}),
     ],
 )
 def test_both_take_what_is_right(document: dict[str, Any]) -> None:
