@@ -101,10 +101,12 @@ told AS MATERIALIZED (
 {PUT},
 greeted AS MATERIALIZED (SELECT id, seq FROM news WHERE (id IN (SELECT id FROM child)) IS TRUE),
 child_work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, due_at, attempt, token, owner, seen_version, signal)
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, attempt, token, owner, seen_version, signal,
+    workspace_id)
   SELECT id, id, {Kind.RUN:d}, queue, CASE WHEN leased THEN now() + make_interval(secs => $30) ELSE now() END,
     leased::int, leased::int, CASE WHEN leased THEN $31 END, CASE WHEN leased THEN 0 END,
-    coalesce((SELECT g.seq FROM greeted g WHERE g.id = new.id), 0)
+    coalesce((SELECT g.seq FROM greeted g WHERE g.id = new.id), 0),
+    (SELECT p.workspace_id FROM run p WHERE p.id = new.parent)
   FROM new WHERE (id IN (SELECT id FROM child)) IS TRUE),
 roused AS MATERIALIZED (
   SELECT id, nextval('inbox_seq') AS seq
@@ -135,10 +137,10 @@ emitted AS (
   INSERT INTO event (stream_id, version, workspace_id, type, metadata, headers, codec, body)
   SELECT id, 0, (SELECT p.workspace_id FROM run p WHERE p.id = run_id), 'delivery.received', metadata, '', codec, body
   FROM emit ORDER BY id
-  ON CONFLICT DO NOTHING RETURNING stream_id),
+  ON CONFLICT DO NOTHING RETURNING stream_id, workspace_id),
 emitted_work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue)
-  SELECT stream_id, stream_id, {Kind.DELIVERY:d}, '{DELIVERY_QUEUE}' FROM emitted),
+  INSERT INTO work_item (id, stream_id, kind, queue, workspace_id)
+  SELECT stream_id, stream_id, {Kind.DELIVERY:d}, '{DELIVERY_QUEUE}', workspace_id FROM emitted),
 subscribed AS (
   INSERT INTO subscription (run_id, node, source, expression, key, until)
   SELECT run_id, node, source, expression, key, to_timestamp(until)

@@ -23,14 +23,15 @@ from events.types import DELIVERY_QUEUE, Kind
 _REOPEN = f"""
 WITH input AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[]) AS t(id, body, queue)),
 ended AS MATERIALIZED (
-  SELECT r.id, r.version, i.body, i.queue, r.workflow_hash, r.lane FROM run r JOIN input i ON r.id = i.id
+  SELECT r.id, r.version, i.body, i.queue, r.workflow_hash, r.workspace_id, r.lane
+  FROM run r JOIN input i ON r.id = i.id
   WHERE r.status IN ('failed', 'cancelled', 'parked') AND NOT EXISTS (SELECT FROM work_item w WHERE w.id = r.id)
   ORDER BY r.id FOR UPDATE OF r),
 opened AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, due_at, seen_version, signal, lane)
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, seen_version, signal, lane, workspace_id)
   SELECT id, id, {Kind.RUN:d},
-    coalesce(queue, (SELECT v.document->>'queue' FROM workflow_version v WHERE v.hash = workflow_hash), $4),
-    now(), version, nextval('inbox_seq'), lane
+    coalesce(queue, (SELECT v.document->>'queue' FROM workflow_version v WHERE v.hash = workflow_hash LIMIT 1), $4),
+    now(), version, nextval('inbox_seq'), lane, workspace_id
   FROM ended
   ON CONFLICT DO NOTHING RETURNING id, queue, signal),
 told AS (
@@ -59,7 +60,8 @@ appended AS (
   SELECT id, ($15::int[])[n], workspace_id, ($16::text[])[n], ($17::smallint[])[n], ($18::bytea[])[n]
   FROM new, generate_series(first, last) AS n),
 work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, due_at) SELECT id, id, {Kind.RUN:d}, queue, now() FROM new)
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, workspace_id)
+  SELECT id, id, {Kind.RUN:d}, queue, now(), workspace_id FROM new)
 SELECT id FROM new
 """
 

@@ -22,6 +22,9 @@ from events.secretbox import SecretBox
 from events.waits import WaitExpression
 
 DEFAULT_WORKSPACE = 1
+_CURRENT = """
+SELECT w.workspace_id, w.name, w.hash, v.document FROM workflow w JOIN workflow_version v USING (hash, workspace_id)
+"""
 
 
 class SourceRow(msgspec.Struct, frozen=True):
@@ -54,11 +57,17 @@ class EndpointRow(msgspec.Struct, frozen=True):
     name: str
     url: str
     secret: bytes | None
+    workspace_id: int = DEFAULT_WORKSPACE
 
     @property
     def context(self) -> str:
         """What its secret is sealed for."""
-        return f"endpoint/{self.name}"
+        return endpoint_context(self.name, self.workspace_id)
+
+
+def endpoint_context(name: str, workspace_id: int) -> str:
+    """What the secret of an endpoint is sealed for. The default workspace's are older than workspaces."""
+    return f"endpoint/{name}" if workspace_id == DEFAULT_WORKSPACE else f"endpoint/{workspace_id}/{name}"
 
 
 async def epoch(database: Database) -> int:
@@ -66,9 +75,12 @@ async def epoch(database: Database) -> int:
     return int(await database.fetchval("SELECT epoch FROM config"))
 
 
-async def sources(database: Database) -> list[SourceRow]:
-    """All sources."""
-    rows = await database.fetch("SELECT id, workspace_id, slug, definition, secrets FROM source")
+async def sources(database: Database, workspace_id: int | None = None) -> list[SourceRow]:
+    """All sources, or those of one workspace."""
+    rows = await database.fetch(
+        "SELECT id, workspace_id, slug, definition, secrets FROM source WHERE $1::int IS NULL OR workspace_id = $1",
+        workspace_id,
+    )
     return [
         SourceRow(
             row["id"],
@@ -81,20 +93,20 @@ async def sources(database: Database) -> list[SourceRow]:
     ]
 
 
-async def workflows(database: Database) -> list[WorkflowRow]:
-    """The current version of every workflow."""
+async def workflows(database: Database, workspace_id: int | None = None) -> list[WorkflowRow]:
+    """The current version of every workflow, or of those of one workspace."""
     rows = await database.fetch(
-        "SELECT w.workspace_id, w.name, w.hash, v.document FROM workflow w JOIN workflow_version v USING (hash)"
+        f"{_CURRENT} WHERE $1::int IS NULL OR w.workspace_id = $1",
+        workspace_id,
     )
     return [WorkflowRow(row[0], row[1], row[2], msgspec.json.decode(row[3])) for row in rows]
 
 
-async def workflow(database: Database, name: str) -> WorkflowRow | None:
-    """The current version of one workflow."""
+async def workflow(database: Database, name: str, workspace_id: int = DEFAULT_WORKSPACE) -> WorkflowRow | None:
+    """The current version of one workflow of a workspace."""
     rows = await database.fetch(
-        "SELECT w.workspace_id, w.name, w.hash, v.document FROM workflow w JOIN workflow_version v USING (hash) "
-        "WHERE w.workspace_id = $1 AND w.name = $2",
-        DEFAULT_WORKSPACE,
+        f"{_CURRENT} WHERE w.workspace_id = $1 AND w.name = $2",
+        workspace_id,
         name,
     )
     return WorkflowRow(rows[0][0], rows[0][1], rows[0][2], msgspec.json.decode(rows[0][3])) if rows else None
@@ -102,7 +114,9 @@ async def workflow(database: Database, name: str) -> WorkflowRow | None:
 
 async def workflow_version(database: Database, hash: bytes) -> WorkflowRow | None:
     """Any version ever applied, by its hash."""
-    rows = await database.fetch("SELECT workspace_id, name, hash, document FROM workflow_version WHERE hash = $1", hash)
+    rows = await database.fetch(
+        "SELECT workspace_id, name, hash, document FROM workflow_version WHERE hash = $1 LIMIT 1", hash
+    )
     return WorkflowRow(rows[0][0], rows[0][1], rows[0][2], msgspec.json.decode(rows[0][3])) if rows else None
 
 
@@ -118,24 +132,24 @@ class VersionRow(msgspec.Struct, frozen=True):
     open: int
 
 
-async def versions(database: Database, name: str) -> list[VersionRow]:
-    """All versions of a workflow that were ever applied, the newest first."""
+async def versions(database: Database, name: str, workspace_id: int = DEFAULT_WORKSPACE) -> list[VersionRow]:
+    """All versions of a workflow of a workspace that were ever applied, the newest first."""
     rows = await database.fetch(
         "SELECT v.hash, extract(epoch FROM v.applied_at)::float8, w.hash IS NOT NULL, (SELECT count(*) FROM run r"
-        " JOIN work_item i ON i.id = r.id WHERE r.workflow_hash = v.hash) "
-        "FROM workflow_version v LEFT JOIN workflow w ON w.hash = v.hash "
+        " JOIN work_item i ON i.id = r.id WHERE r.workflow_hash = v.hash AND r.workspace_id = v.workspace_id) "
+        "FROM workflow_version v LEFT JOIN workflow w ON w.hash = v.hash AND w.workspace_id = v.workspace_id "
         "WHERE v.workspace_id = $1 AND v.name = $2 ORDER BY v.applied_at DESC, v.hash",
-        DEFAULT_WORKSPACE,
+        workspace_id,
         name,
     )
     return [VersionRow(*row) for row in rows]
 
 
-async def endpoint(database: Database, name: str) -> EndpointRow | None:
-    """An endpoint by its name."""
+async def endpoint(database: Database, name: str, workspace_id: int = DEFAULT_WORKSPACE) -> EndpointRow | None:
+    """An endpoint of a workspace by its name."""
     rows = await database.fetch(
-        "SELECT name, url, secret FROM endpoint WHERE workspace_id = $1 AND name = $2",
-        DEFAULT_WORKSPACE,
+        "SELECT name, url, secret, workspace_id FROM endpoint WHERE workspace_id = $1 AND name = $2",
+        workspace_id,
         name,
     )
     return EndpointRow(*rows[0]) if rows else None
@@ -143,7 +157,7 @@ async def endpoint(database: Database, name: str) -> EndpointRow | None:
 
 async def endpoints(database: Database) -> list[EndpointRow]:
     """All endpoints."""
-    return [EndpointRow(*row) for row in await database.fetch("SELECT name, url, secret FROM endpoint")]
+    return [EndpointRow(*row) for row in await database.fetch("SELECT name, url, secret, workspace_id FROM endpoint")]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -159,9 +173,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Applying:
-    """One transaction of definitions. Use as an async context manager; leaving it normally commits."""
+    """One transaction of definitions of one workspace. Use as an async context manager; leaving it normally commits."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, workspace_id: int = DEFAULT_WORKSPACE) -> None:
+        self.workspace_id = workspace_id
         self._begin = database.engine.begin()
         self.changes: list[Change] = []
 
@@ -177,14 +192,22 @@ class Applying:
         await self._begin.__aexit__(*failure)
 
     async def source_id(self, slug: str) -> int:
-        """The id a source has or, when it is new, gets: a secret is sealed for it before it is stored."""
-        found = await self._connection.scalar(select(tables.source.c.id).where(tables.source.c.slug == slug))
+        """The id a source has or, when it is new, gets: a secret is sealed for it before it is stored.
+
+        Raises:
+            ConfigError: it is another workspace's. Slugs are addresses, so that all workspaces share them.
+        """
+        table = tables.source
+        query = select(table.c.id, table.c.workspace_id).where(table.c.slug == slug)
+        found = (await self._connection.execute(query)).one_or_none()
         if found is None:
-            statement = insert(tables.source).values(
-                workspace_id=DEFAULT_WORKSPACE, slug=slug, definition={}, secrets=[]
+            statement = insert(table).values(workspace_id=self.workspace_id, slug=slug, definition={}, secrets=[])
+            return int(await self._connection.scalar(statement.returning(table.c.id)) or 0)
+        if found.workspace_id != self.workspace_id:
+            raise ConfigError(
+                f"source {slug}", ["source: expected a name that is free, got that of a source elsewhere"]
             )
-            found = await self._connection.scalar(statement.returning(tables.source.c.id))
-        return int(found or 0)
+        return int(found.id)
 
     async def source(
         self, id: int, slug: str, definition: dict[str, Any], sealed: list[bytes], *, same_secrets: bool
@@ -208,7 +231,8 @@ class Applying:
     async def stored_endpoint(self, name: str) -> EndpointRow | None:
         """An endpoint as it stands."""
         table = tables.endpoint
-        query = select(table.c.name, table.c.url, table.c.secret).where(table.c.name == name)
+        own = (table.c.workspace_id == self.workspace_id) & (table.c.name == name)
+        query = select(table.c.name, table.c.url, table.c.secret, table.c.workspace_id).where(own)
         row = (await self._connection.execute(query)).one_or_none()
         return EndpointRow(*row) if row is not None else None
 
@@ -216,10 +240,10 @@ class Applying:
         self, name: str, url: str, sealed: bytes | None, stored: EndpointRow | None, *, same_secret: bool
     ) -> None:
         """Stores an endpoint. `stored` is how it stands; `same_secret`: its secret opens to the same value."""
-        if stored == EndpointRow(name, url, sealed):
+        if stored == EndpointRow(name, url, sealed, self.workspace_id):
             self.changes.append(Change("endpoint", name, "unchanged"))
             return
-        statement = insert(tables.endpoint).values(workspace_id=DEFAULT_WORKSPACE, name=name, url=url, secret=sealed)
+        statement = insert(tables.endpoint).values(workspace_id=self.workspace_id, name=name, url=url, secret=sealed)
         changed = {"url": statement.excluded.url, "secret": statement.excluded.secret}
         await self._connection.execute(
             statement.on_conflict_do_update(index_elements=["workspace_id", "name"], set_=changed)
@@ -244,16 +268,18 @@ class Applying:
         for row in expressions:
             found = insert(tables.wait_expression).values(msgspec.structs.asdict(row))
             await self._connection.execute(found.on_conflict_do_nothing())
-        current = await self._connection.scalar(select(tables.workflow.c.hash).where(tables.workflow.c.name == name))
+        table = tables.workflow
+        own = (table.c.workspace_id == self.workspace_id) & (table.c.name == name)
+        current = await self._connection.scalar(select(table.c.hash).where(own))
         version = insert(tables.workflow_version).values(
-            workspace_id=DEFAULT_WORKSPACE, name=name, hash=hash, document=document
+            workspace_id=self.workspace_id, name=name, hash=hash, document=document
         )
         await self._connection.execute(version.on_conflict_do_nothing())
-        head = insert(tables.workflow).values(workspace_id=DEFAULT_WORKSPACE, name=name, hash=hash)
+        head = insert(tables.workflow).values(workspace_id=self.workspace_id, name=name, hash=hash)
         await self._connection.execute(
             head.on_conflict_do_update(index_elements=["workspace_id", "name"], set_={"hash": head.excluded.hash})
         )
-        await schedules.store(self._connection, DEFAULT_WORKSPACE, name, scheduled)
+        await schedules.store(self._connection, self.workspace_id, name, scheduled)
         what = "added" if current is None else "unchanged" if current == hash else "changed"
         self.changes.append(Change("workflow", name, what))
 
@@ -290,6 +316,7 @@ async def reseal(database: Database, box: SecretBox) -> list[Change]:
                 new = None
                 if endpoint.secret is not None:
                     new = again(endpoint.secret, endpoint.context, f"endpoint {endpoint.name}")
+                applying.workspace_id = endpoint.workspace_id
                 await applying.endpoint(endpoint.name, endpoint.url, new, endpoint, same_secret=True)
             if faults:
                 raise ConfigError("secrets", list(faults))

@@ -39,10 +39,10 @@ appended AS (
   INSERT INTO event (stream_id, version, workspace_id, source_id, type, metadata, headers, codec, body)
   SELECT stream_id, 0, workspace_id, source_id, 'delivery.received', metadata, headers, codec, body
   FROM input WHERE stream_id = ANY (ARRAY(SELECT stream_id FROM fresh)) ORDER BY ord
-  RETURNING stream_id),
+  RETURNING stream_id, workspace_id),
 work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue)
-  SELECT stream_id, stream_id, {Kind.DELIVERY:d}, '{DELIVERY_QUEUE}' FROM appended)
+  INSERT INTO work_item (id, stream_id, kind, queue, workspace_id)
+  SELECT stream_id, stream_id, {Kind.DELIVERY:d}, '{DELIVERY_QUEUE}', workspace_id FROM appended)
 SELECT stream_id FROM appended
 """
 

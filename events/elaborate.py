@@ -72,8 +72,8 @@ appended AS (
   FROM input WHERE (stream_id IN (SELECT stream_id FROM fresh)) IS TRUE ORDER BY ord
   RETURNING stream_id),
 work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue)
-  SELECT stream_id, stream_id, {Kind.DELIVERY:d}, '{DELIVERY_QUEUE}' FROM input
+  INSERT INTO work_item (id, stream_id, kind, queue, workspace_id)
+  SELECT stream_id, stream_id, {Kind.DELIVERY:d}, '{DELIVERY_QUEUE}', workspace_id FROM input
   WHERE routed AND (stream_id IN (SELECT stream_id FROM appended)) IS TRUE)
 SELECT
   1 / CASE WHEN EXISTS (SELECT FROM new WHERE stream_id NOT IN (SELECT stream_id FROM fresh)) THEN 0 ELSE 1 END,

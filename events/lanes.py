@@ -33,9 +33,9 @@ TRIES = 5
 """How often a step is written again: another lane or a replay may note something on the same delivery just now."""
 
 _ENSURE = f"""
-INSERT INTO work_item (id, stream_id, kind, queue, due_at)
-SELECT id, id, {Kind.LANE:d}, queue, now() + make_interval(secs => $3)
-FROM unnest($1::uuid[], $2::text[]) AS t(id, queue) ORDER BY id
+INSERT INTO work_item (id, stream_id, kind, queue, due_at, workspace_id)
+SELECT id, id, {Kind.LANE:d}, queue, now() + make_interval(secs => $4), workspace_id
+FROM unnest($1::uuid[], $2::text[], $3::int[]) AS t(id, queue, workspace_id) ORDER BY id
 ON CONFLICT DO NOTHING
 """
 _WAITING = """
@@ -67,8 +67,8 @@ started AS (
   INSERT INTO event (stream_id, version, workspace_id, type, body)
   SELECT id, 0, $13::int, 'run.started', started FROM new),
 work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, due_at, lane)
-  SELECT id, id, {Kind.RUN:d}, queue, now(), $1 FROM new),
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, lane, workspace_id)
+  SELECT id, id, {Kind.RUN:d}, queue, now(), $1, $13::int FROM new),
 taken AS (
   DELETE FROM start_request WHERE lane_id = $1 AND item = ANY ($14::uuid[]) AND EXISTS (SELECT FROM held)),
 noted AS (
@@ -133,9 +133,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
 async def ensure(database: Database, requests: Sequence[StartRequest]) -> None:
     """Makes the lanes of these that are not there, and commits."""
-    queues = {one.lane_id: one.queue for one in requests}
-    if queues:
-        await database.fetch(_ENSURE, list(queues), list(queues.values()), UNUSED)
+    once = {one.lane_id: one for one in requests}
+    if once:
+        queues, workspaces = [one.queue for one in once.values()], [one.workspace_id for one in once.values()]
+        await database.fetch(_ENSURE, list(once), queues, workspaces, UNUSED)
 
 
 async def waiting(database: Database, lane_id: UUID, most: int) -> list[Waiting]:

@@ -18,6 +18,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from events import tables
 from events.codec import unpack
 from events.database import Database, translated
+from events.errors import NotFound
 from events.types import Event, Kind
 
 _STREAM = """
@@ -146,6 +147,18 @@ async def runs(
         if value is not None:
             query = query.where(column == value)
     return [_run(row) for row in await _page(database, query, table.c.id, limit, before)]
+
+
+async def workspace_of(database: Database, run_id: UUID) -> int:
+    """Whose a run is.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    found = await database.fetchval("SELECT workspace_id FROM run WHERE id = $1", run_id)
+    if found is None:
+        raise NotFound(f"no run has the id {run_id}; `headrace runs` lists them")
+    return int(found)
 
 
 async def run(database: Database, id: UUID) -> RunSummary | None:

@@ -30,10 +30,11 @@ noted AS (
   FROM input i CROSS JOIN LATERAL (
     SELECT version, workspace_id FROM event e WHERE e.stream_id = i.delivery_id ORDER BY version DESC LIMIT 1) last
   ORDER BY i.delivery_id
-  ON CONFLICT DO NOTHING RETURNING stream_id),
+  ON CONFLICT DO NOTHING RETURNING stream_id, workspace_id),
 work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, only_workflow)
-  SELECT id, delivery_id, {Kind.REPLAY:d}, '{REPLAY_QUEUE}', $5 FROM input
+  INSERT INTO work_item (id, stream_id, kind, queue, only_workflow, workspace_id)
+  SELECT id, delivery_id, {Kind.REPLAY:d}, '{REPLAY_QUEUE}', $5,
+    (SELECT n.workspace_id FROM noted n WHERE n.stream_id = delivery_id LIMIT 1) FROM input
   WHERE routed AND (delivery_id IN (SELECT stream_id FROM noted)) IS TRUE)
 SELECT stream_id FROM noted
 """

@@ -39,9 +39,11 @@ started AS (
   INSERT INTO event (stream_id, version, workspace_id, type, body)
   SELECT id, 0, workspace_id, 'run.started', started FROM new),
 work AS (
-  INSERT INTO work_item (id, stream_id, kind, queue, due_at, attempt, token, owner, seen_version)
+  INSERT INTO work_item (id, stream_id, kind, queue, due_at, attempt, token, owner, seen_version,
+    workspace_id)
   SELECT id, id, {Kind.RUN:d}, queue, CASE WHEN leased THEN now() + make_interval(secs => $16) ELSE now() END,
-    leased::int, leased::int, CASE WHEN leased THEN $17 END, CASE WHEN leased THEN 0 END FROM new)"""
+    leased::int, leased::int, CASE WHEN leased THEN $17 END, CASE WHEN leased THEN 0 END, workspace_id
+  FROM new)"""
 
 ROUTE = f"""
 WITH input AS MATERIALIZED ({_ROWS}),

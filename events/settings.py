@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many connections one ingest process holds; one more closes the one that has been idle longest."""
     trusted_proxies: list[str] = []
     """Networks (CIDR) of proxies whose X-Forwarded-For is believed when a source has an address list."""
+    workspace: str = "default"
+    """The workspace that `headrace apply` and `headrace workflows` speak of."""
     public_url: str = ""
     """Where senders reach ingest, for example `https://hooks.example.com`: for those that sign the URL."""
     spool_dir: str = ""

@@ -69,6 +69,7 @@ work_item = Table(
     Column("only_workflow", String),
     Column("error", String),
     Column("signal", Bigint),
+    Column("workspace_id", Integer),
 )
 start_request = Table(
     "start_request",
@@ -149,7 +150,7 @@ workflow_version = Table(
     "workflow_version",
     metadata,
     Column("hash", LargeBinary, primary_key=True),
-    Column("workspace_id", Integer),
+    Column("workspace_id", Integer, primary_key=True),
     Column("name", String),
     Column("document", JSONB),
 )

@@ -94,6 +94,8 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
         epoch: that of the definitions when it was claimed.
         signal: the seq of the newest row in the run's inbox (of what a lane was told); 0: there was none.
         lane: of a run, the lane that is told of its end.
+        workspace_id: whose it is.
+        slot: it is a run that takes one of its workspace's places, until it is let go.
     """
 
     id: UUID
@@ -109,3 +111,5 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
     signal: int = 0
     lane: UUID | None = None
+    workspace_id: int = 1
+    slot: bool = False

@@ -1,4 +1,4 @@
-"""The work list: claim, renew, fail, give back, look ahead.
+"""The work list: claim, renew, fail, give back.
 
 PostgreSQL is the truth about what is left to do and when; Redis only says "look". A row is claimable when it is due. A
 claim raises the token (the fence), pushes `due_at` on by a lease, and so hides the row: a lease that is not renewed
@@ -6,10 +6,10 @@ makes the row due again by itself, and nothing has to notice a death.
 
 Departures from the first design, and why:
 
-- A doorbell names no rows; a claim takes whatever is due in its queue, oldest first, with SKIP LOCKED. With (id, token)
-  pairs in the messages the relay has to raise tokens to re-ring, which turns every message still queued behind a
-  backlog into rubbish, and Redis holds a copy of the backlog. Now the relay writes nothing, a lost or flushed Redis
-  needs no epoch to be noticed, and doorbells can be dropped when enough of them wait already.
+- A doorbell names no rows; a claim takes whatever is due in its queue (`events.claims`). With (id, token) pairs in the
+  messages the relay has to raise tokens to re-ring, which turns every message still queued behind a backlog into
+  rubbish, and Redis holds a copy of the backlog. Now the relay writes nothing, a lost or flushed Redis needs no epoch
+  to be noticed, and doorbells can be dropped when enough of them wait already.
 - `attempt` counts claims *without progress in between* (for a run: without a new event), so that a long run that
   outlives many deployments is not mistaken for a poisonous one.
 - A row at its second attempt or later is a suspect: somebody who held it died twice without getting anywhere. A process
@@ -26,35 +26,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from events.claims import CLAIM
 from events.codec import unpack
 from events.database import Database
 from events.types import Event, Kind, WorkItem
 
 # Items are looked up by arrays of ids and not by joins: PostgreSQL may believe that the list is all but empty, because
 # it was when it was last analysed, and then walks all of it for each row of the other side.
-_VERSION = "(SELECT r.version FROM run r WHERE r.id = w.id)"
-_PICK = """
-  SELECT w.id FROM work_item w
-  WHERE w.queue = $1 AND w.due_at <= now() AND w.attempt {suspicion} 2
-  ORDER BY w.due_at LIMIT {limit} FOR UPDATE OF w SKIP LOCKED
-"""
-_CLAIM = f"""
-WITH fresh AS MATERIALIZED ({_PICK.format(suspicion="<", limit="$2")}),
-suspect AS MATERIALIZED ({_PICK.format(suspicion=">=", limit="$3")}),
-taken AS (
-  UPDATE work_item w SET token = w.token + 1, owner = $4, due_at = now() + make_interval(secs => $5),
-    attempt = CASE WHEN w.seen_version IS DISTINCT FROM {_VERSION} THEN 1 ELSE w.attempt + 1 END,
-    seen_version = {_VERSION}
-  WHERE w.id = ANY (ARRAY(SELECT id FROM fresh UNION ALL SELECT id FROM suspect))
-  RETURNING w.*)
-SELECT t.id, t.stream_id, t.kind, t.queue, t.token, t.attempt, t.only_workflow, t.error, t.seen_version, t.signal,
-  t.lane, (SELECT epoch FROM config) AS epoch,
-  e.stream_id AS delivery_id, e.recorded_at, e.source_id, e.metadata, e.headers, e.codec, e.body
-FROM taken t LEFT JOIN event e ON e.version = 0
-  AND e.stream_id = CASE t.kind
-    WHEN {Kind.RUN:d} THEN (SELECT delivery_id FROM run r WHERE r.id = t.id) ELSE t.stream_id END
-ORDER BY t.id
-"""
 _LOCKED = """
 WITH input AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS t(id, token)),
 held AS MATERIALIZED (
@@ -70,15 +48,6 @@ _DISCARD = _LOCKED.replace("UPDATE work_item w SET {change}", "DELETE FROM work_
 _GIVE_BACK = _LOCKED.format(
     change="due_at = now(), owner = NULL, token = w.token + 1, attempt = greatest(w.attempt - 1, 0)"
 )
-_NEXT_DUE = """
-SELECT q.queue, extract(epoch FROM least(
-  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt < 2 ORDER BY due_at LIMIT 1),
-  (SELECT due_at FROM work_item w WHERE w.queue = q.queue AND w.attempt >= 2 ORDER BY due_at LIMIT 1)
-))::float8 AS due_at,
-  extract(epoch FROM now())::float8 AS now
-FROM unnest($1::text[]) AS q(queue)
-"""
-
 Held = tuple[UUID, int]
 """What a process holds: a work item's id and the token it got."""
 
@@ -95,10 +64,16 @@ class WorkList:
         self._database = database
         self.owner = owner
         self.lease = lease
+        self._served: dict[str, tuple[int, int]] = {}
 
     async def claim(self, queue: str, limit: int, suspects: int) -> list[WorkItem]:
-        """Takes up to `limit` due items, and up to `suspects` of those that have failed before, oldest first."""
-        rows = await self._database.fetch(_CLAIM, queue, limit, suspects, self.owner, self.lease)
+        """Takes up to `limit` due items, and up to `suspects` of those that have failed before: workspaces in turn, and
+        of each the oldest first. The next claim goes on with the workspace after the last that was served.
+        """
+        after = self._served.get(queue, (0, 0))
+        rows = await self._database.fetch(CLAIM, queue, limit, suspects, self.owner, self.lease, *after)
+        if rows and rows[0]["last_workspace"] is not None:
+            self._served[queue] = (rows[0]["last_workspace"], rows[0]["last_kind"])
         return [_item(row) for row in rows]
 
     async def renew(self, held: Sequence[Held]) -> set[UUID]:
@@ -122,14 +97,6 @@ class WorkList:
             return set()
         rows = await self._database.fetch(statement, [id for id, _ in held], [token for _, token in held], *more)
         return {row[0] for row in rows}
-
-
-async def next_due(database: Database, queues: Sequence[str]) -> dict[str, float]:
-    """Per queue with any items, in how many seconds the next one is due: negative when it is overdue, infinite when
-    all of them wait to be told something.
-    """
-    rows = await database.fetch(_NEXT_DUE, list(queues))
-    return {row["queue"]: row["due_at"] - row["now"] for row in rows if row["due_at"] is not None}
 
 
 def _item(row: asyncpg.Record) -> WorkItem:
@@ -158,5 +125,7 @@ def _item(row: asyncpg.Record) -> WorkItem:
         epoch=row["epoch"],
         signal=row["signal"],
         lane=row["lane"],
+        workspace_id=row["workspace_id"],
+        slot=row["slot"],
         receipt=receipt,
     )

@@ -18,12 +18,13 @@ import rich_click as click
 
 from events import definitions
 from events.database import Database, translated
-from events.definitions import DEFAULT_WORKSPACE, Applying, Change
+from events.definitions import Applying, Change, endpoint_context
 from events.errors import ConfigError
 from events.schedules import ScheduleRow
 from events.secretbox import SecretBox
 from events.settings import Settings
-from executor.cli.common import operator, print_json, settings_of, table
+from events.workspaces import workspace_id
+from executor.cli.common import in_workspace, operator, print_json, settings_in, table
 from executor.cli.definition_files import (
     Definitions,
     NamedEndpoint,
@@ -43,13 +44,14 @@ from executor.workflow.schedules import next_time
 @click.argument("paths", nargs=-1, required=True, metavar="FILE…|DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each definition: kind, name, what.")
 @click.option("--dry-run", is_flag=True, help="Check all of it and show what would change; change nothing.")
-def apply(paths: Sequence[Path], as_json: bool, dry_run: bool) -> None:
+@in_workspace
+def apply(*, paths: Sequence[Path], as_json: bool, dry_run: bool, workspace: str | None) -> None:
     """Make sources, endpoints and workflows what these YAML files say.
 
     A fault anywhere changes nothing; all faults of all files are shown at once. What changes about a workflow is shown
     line by line; runs in flight stay on the version with which they began.
     """
-    settings = settings_of()
+    settings = settings_in(workspace)
     notes: list[str] = []
     changes = asyncio.run(apply_files(settings, paths, os.environ, notes, dry_run=dry_run))
     if as_json:
@@ -89,14 +91,15 @@ async def apply_files(
         raise ConfigError("apply", faults)
     box = _box(settings, read)
     async with operator(settings) as database:
-        known = {source.slug for source in await definitions.sources(database) if source.definition}
+        workspace = await workspace_id(database, settings.workspace)
+        known = {source.slug for source in await definitions.sources(database, workspace) if source.definition}
         if faults := unknown_sources(read, known):
             raise ConfigError("apply", faults)
-        before = await definitions.workflows(database)
-        changes = await _store(database, read, box, dry_run)
+        before = await definitions.workflows(database, workspace)
+        changes = await _store(database, workspace, read, box, dry_run)
         if notes is not None:
             notes += changed(changes, before, {one.name: one.document for one in read.workflows})
-            notes += await in_flight(database, changes, dry_run=dry_run)
+            notes += await in_flight(database, workspace, changes, dry_run=dry_run)
         return changes
 
 
@@ -113,25 +116,27 @@ def _box(settings: Settings, read: Definitions) -> SecretBox | None:
     return None
 
 
-async def _store(database: Database, read: Definitions, box: SecretBox | None, dry_run: bool) -> list[Change]:
+async def _store(
+    database: Database, workspace: int, read: Definitions, box: SecretBox | None, dry_run: bool
+) -> list[Change]:
     with translated(), contextlib.suppress(_DryRun):
-        async with Applying(database) as applying:
+        async with Applying(database, workspace) as applying:
             for source in read.sources:
                 await _store_source(applying, source, box)
             for endpoint in read.endpoints:
                 await _store_endpoint(applying, endpoint, box)
             for workflow in read.workflows:
-                rows = _schedules(workflow, database.clock.now())
+                rows = _schedules(workspace, workflow, database.clock.now())
                 await applying.workflow(workflow.name, workflow.hash, workflow.document, workflow.waits, rows)
             if dry_run:
                 raise _DryRun
     return applying.changes
 
 
-def _schedules(workflow: NamedWorkflow, now: float) -> list[ScheduleRow]:
+def _schedules(workspace: int, workflow: NamedWorkflow, now: float) -> list[ScheduleRow]:
     """The rows of a workflow's schedules as of now; those that stand there already keep their time."""
     return [
-        ScheduleRow(DEFAULT_WORKSPACE, workflow.name, one.expression, one.tz, one.catch_up, next_time(one, now))
+        ScheduleRow(workspace, workflow.name, one.expression, one.tz, one.catch_up, next_time(one, now))
         for one in workflow.schedules
     ]
 
@@ -152,7 +157,7 @@ async def _store_endpoint(applying: Applying, endpoint: NamedEndpoint, box: Secr
     before = stored.secret if stored is not None else None
     sealed, same = None, before is None
     if endpoint.secret is not None:
-        sealed, same = _sealed(box, before, endpoint.secret, f"endpoint/{endpoint.name}")
+        sealed, same = _sealed(box, before, endpoint.secret, endpoint_context(endpoint.name, applying.workspace_id))
     await applying.endpoint(endpoint.name, endpoint.url, sealed, stored, same_secret=same)
 
 

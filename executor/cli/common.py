@@ -53,6 +53,16 @@ async def operator(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
+in_workspace = click.option(
+    "--workspace", metavar="NAME", help="Of this workspace; HEADRACE_WORKSPACE says it for all commands."
+)
+
+
+def settings_in(workspace: str | None) -> Settings:
+    """The settings of a command with `--workspace`."""
+    return settings_of() if workspace is None else settings_of(workspace=workspace)
+
+
 class Id(click.ParamType[UUID]):
     """An argument that names a delivery, a run or a replay."""
 

@@ -33,12 +33,12 @@ def changed(
             yield from difference(change.name, known[change.name], after[change.name])
 
 
-async def in_flight(database: Database, changes: Sequence[Change], *, dry_run: bool) -> list[str]:
+async def in_flight(database: Database, workspace: int, changes: Sequence[Change], *, dry_run: bool) -> list[str]:
     """A line for each older version of a changed workflow that runs go on with (of a dry run: would go on with)."""
     lines = []
     for change in changes:
         if change.kind == "workflow" and change.what == "changed":
-            for one in await definitions.versions(database, change.name):
+            for one in await definitions.versions(database, change.name, workspace):
                 if one.open and (dry_run or not one.current):
                     runs = f"{one.open:,} {'run stays' if one.open == 1 else 'runs stay'}"
                     lines.append(f"{change.name}: {runs} on version {one.hash.hex()[:16]}, as begun")

@@ -72,23 +72,27 @@ def _json(option: str, text: str) -> Any:
 async def _fork(settings: Settings, id: UUID, node: str, latest: bool, hash: str | None) -> None:
     async with operator(settings) as database:
         facts, started = await _history(database, id)
-        version = bytes.fromhex(started.workflow_hash)
-        graph = _graph(settings, await _version(database, started.workflow, version, latest, hash))
+        workspace = await log.workspace_of(database, id)
+        graph = _graph(
+            settings,
+            await _version(database, workspace, started.workflow, None if latest else hash or started.workflow_hash),
+        )
         new = msgspec.structs.replace(_anew(started, graph, database), replay_of=started.replay_of, fork_of=id)
-        await _start(settings, database, graph, new, [*kept(facts, graph, node)])
+        await _start(settings, database, workspace, graph, new, [*kept(facts, graph, node)])
 
 
 async def _rerun(settings: Settings, id: UUID, edited: Any, given: Any) -> None:
     async with operator(settings) as database:
         _, started = await _history(database, id)
-        graph = _graph(settings, await _version(database, started.workflow, b"", True, None))
+        workspace = await log.workspace_of(database, id)
+        graph = _graph(settings, await _version(database, workspace, started.workflow, None))
         new = msgspec.structs.replace(_anew(started, graph, database), fork_of=id)
         if edited is not UNSET:
             new = msgspec.structs.replace(new, edited=edited)
         if given is not UNSET:
             check_input(graph, given)
             new = msgspec.structs.replace(new, input=given)
-        await _start(settings, database, graph, new, [])
+        await _start(settings, database, workspace, graph, new, [])
 
 
 async def _history(database: Database, id: UUID) -> tuple[list[RunFact], RunStarted]:
@@ -101,13 +105,13 @@ async def _history(database: Database, id: UUID) -> tuple[list[RunFact], RunStar
     return facts, started
 
 
-async def _version(database: Database, name: str, own: bytes, latest: bool, hash: str | None) -> WorkflowRow:
-    if latest:
-        row = await definitions.workflow(database, name)
-    elif hash is None:
-        row = await definitions.workflow_version(database, own)
+async def _version(database: Database, workspace: int, name: str, hash: str | None) -> WorkflowRow:
+    """The version whose hash begins so; None is the current one."""
+    if hash is None:
+        row = await definitions.workflow(database, name, workspace)
     else:
-        found = [one for one in await definitions.versions(database, name) if one.hash.hex().startswith(hash.lower())]
+        versions = await definitions.versions(database, name, workspace)
+        found = [one for one in versions if one.hash.hex().startswith(hash.lower())]
         if len(found) > 1:
             raise HeadraceError(f"version {hash}: expected one, got {len(found)}; give more of its hash")
         row = await definitions.workflow_version(database, found[0].hash) if found else None
@@ -134,8 +138,8 @@ def _anew(started: RunStarted, graph: Graph, database: Database) -> RunStarted:
     )
 
 
-async def _start(
-    settings: Settings, database: Database, graph: Graph, started: RunStarted, facts: list[RunFact]
+async def _start(  # noqa: PLR0917
+    settings: Settings, database: Database, workspace: int, graph: Graph, started: RunStarted, facts: list[RunFact]
 ) -> None:
     run = NewRun(
         id=uuid7(database.clock.now()),
@@ -149,7 +153,7 @@ async def _start(
         fork_of=started.fork_of,
     )
     events = tuple(NewEvent(version, *encode(fact)) for version, fact in enumerate(facts, 1))
-    await start(database, [Start(run, events)])
+    await start(database, [Start(run, events, workspace_id=workspace)])
     with contextlib.suppress(HeadraceError):
         await asyncio.to_thread(ring, settings.redis_url, run.queue)
     click.echo(run.id)

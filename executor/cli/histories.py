@@ -19,6 +19,7 @@ from events.headers import decode_headers
 from events.lists import DeliveryState, DeliverySummary
 from events.log import OpenWork, RunSummary
 from events.types import Event
+from events.workspaces import PlaceWait, waits_for_place
 
 SEEN_BEFORE = "seen before"
 """In place of the state of a batch's item that had come in another delivery."""
@@ -54,11 +55,12 @@ class DeliveryHistory(msgspec.Struct, frozen=True):
 
 
 class RunHistory(msgspec.Struct, frozen=True):
-    """A run: its head, its events, what is still to be done."""
+    """A run: its head, its events, what is still to be done, the place that it waits for."""
 
     head: RunSummary
     events: list[Event]
     work: list[OpenWork]
+    place: PlaceWait | None = None
 
 
 async def delivery_history(database: Database, id: UUID) -> DeliveryHistory | None:
@@ -76,7 +78,8 @@ async def run_history(database: Database, id: UUID) -> RunHistory | None:
     head = await log.run(database, id)
     if head is None:
         return None
-    return RunHistory(head, await log.stream(database, id), await log.open_work(database, id))
+    place = await waits_for_place(database, id)
+    return RunHistory(head, await log.stream(database, id), await log.open_work(database, id), place)
 
 
 def data_of(event: Event) -> dict[str, Any]:
@@ -119,6 +122,7 @@ def run_document(history: RunHistory) -> dict[str, Any]:
         **msgspec.to_builtins(history.head, builtin_types=(UUID,)),
         "events": [_event(event) for event in history.events],
         "work": history.work,
+        "waits_for": history.place,
     }
 
 

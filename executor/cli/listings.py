@@ -200,6 +200,8 @@ def run_text(history: RunHistory) -> str:
     lines += ["", "history"]
     lines += [f"  {_after(events[0], event)}  {told(event.type, data_of(event))}" for event in events]
     lines += _work(history.work)
+    if history.place is not None:
+        lines.append(f"  it waits for {history.place}")
     return "\n".join(lines)
 
 

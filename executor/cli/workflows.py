@@ -11,7 +11,8 @@ from events import definitions
 from events.database import Database
 from events.definitions import VersionRow, WorkflowRow
 from events.errors import HeadraceError, NotFound
-from executor.cli.common import moment, operator, print_json, settings_of, table
+from events.workspaces import workspace_id
+from executor.cli.common import in_workspace, moment, operator, print_json, settings_in, settings_of, table
 from executor.engine.registry import Registry
 from executor.workflow.drawing import as_svg, as_text
 from executor.workflow.editor_schema import encoded
@@ -27,13 +28,16 @@ def workflows() -> None:
 
 
 @workflows.command("list")
+@in_workspace
 @_json
-def list_all(as_json: bool) -> None:
-    """List the workflows in their current versions."""
+def list_all(*, workspace: str | None, as_json: bool) -> None:
+    """List the workflows of a workspace in their current versions."""
+    settings = settings_in(workspace)
 
     async def read() -> list[WorkflowRow]:
-        async with operator(settings_of()) as database:
-            return sorted(await definitions.workflows(database), key=lambda row: row.name)
+        async with operator(settings) as database:
+            own = await workspace_id(database, settings.workspace)
+            return sorted(await definitions.workflows(database, own), key=lambda row: row.name)
 
     rows = asyncio.run(read())
     if as_json:
@@ -51,14 +55,15 @@ def list_all(as_json: bool) -> None:
 @click.option("--graph", is_flag=True, help="Draw its graph as text.")
 @click.option("--svg", is_flag=True, help="Draw its graph as SVG.")
 @click.option("--version", "hash", metavar="HASH", help="Not the current version but this one (or its beginning).")
+@in_workspace
 @_json
-def show(*, name: str, graph: bool, svg: bool, hash: str | None, as_json: bool) -> None:
+def show(*, name: str, graph: bool, svg: bool, hash: str | None, workspace: str | None, as_json: bool) -> None:
     """Show a workflow: its versions, how many runs go on with each, and its document; or draw its graph."""
-    settings = settings_of()
+    settings = settings_in(workspace)
 
     async def read() -> tuple[WorkflowRow, list[VersionRow]]:
         async with operator(settings) as database:
-            return await _found(database, name, hash)
+            return await _found(database, await workspace_id(database, settings.workspace), name, hash)
 
     row, versions = asyncio.run(read())
     if graph or svg:
@@ -89,10 +94,12 @@ def settings_of_nodes() -> tuple[str, ...]:
         return ()
 
 
-async def _found(database: Database, name: str, hash: str | None) -> tuple[WorkflowRow, list[VersionRow]]:
-    versions = await definitions.versions(database, name)
+async def _found(
+    database: Database, workspace: int, name: str, hash: str | None
+) -> tuple[WorkflowRow, list[VersionRow]]:
+    versions = await definitions.versions(database, name, workspace)
     if not versions:
-        names = [row.name for row in await definitions.workflows(database)]
+        names = [row.name for row in await definitions.workflows(database, workspace)]
         raise NotFound(f"no workflow {name!r}{did_you_mean(name, names)}; `headrace workflows list` lists them")
     fitting = [one for one in versions if (one.hash.hex().startswith(hash.lower()) if hash else one.current)]
     if len(fitting) != 1:

@@ -129,6 +129,7 @@ class Attempts:
                 span.traceparent,
                 self._client,
                 self._endpoints,
+                run.workspace_id,
             )
             faults.point("node.before", path)
             outcome = await execute(self._registry[node.uses], context, inputs, node.timeout, self._pool, run.flying)

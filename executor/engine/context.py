@@ -34,7 +34,8 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"Endpoint(url={self.url!r}, secret=<{len(self.secret)} bytes>)"
 
 
-EndpointResolver = Callable[[str], Awaitable[Endpoint]]
+EndpointResolver = Callable[[str, int], Awaitable[Endpoint]]
+"""Finds an endpoint by its name and its workspace's id."""
 
 
 class ContextFields(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +47,7 @@ class ContextFields(msgspec.Struct, frozen=True, array_like=True):
     attempt: int
     deadline: float
     traceparent: str | None
+    workspace_id: int
 
 
 class NodeContext:
@@ -61,6 +63,7 @@ class NodeContext:
         traceparent: the W3C trace context to send on, if the run is traced.
         client: the guarded HTTP client; None in a process of the pool.
         endpoints: finds an endpoint by its name; None where there are none.
+        workspace_id: whose run it is.
     """
 
     __slots__ = (
@@ -73,6 +76,7 @@ class NodeContext:
         "run_id",
         "traceparent",
         "workflow",
+        "workspace_id",
     )
 
     def __init__(  # noqa: PLR0917 - all of them, in this order, in one hot place
@@ -85,6 +89,7 @@ class NodeContext:
         traceparent: str | None = None,
         client: OutboundClient | None = None,
         endpoints: EndpointResolver | None = None,
+        workspace_id: int = 1,
     ) -> None:
         self.run_id = run_id
         self.workflow = workflow
@@ -92,6 +97,7 @@ class NodeContext:
         self.attempt = attempt
         self.deadline = deadline
         self.traceparent = traceparent
+        self.workspace_id = workspace_id
         self._client = client
         self._endpoints = endpoints
         self._logger: Any = None
@@ -132,15 +138,21 @@ class NodeContext:
         """
         if self._endpoints is None:
             raise NodeError("input", f"endpoint {name!r}: this worker knows no endpoints; give a url instead")
-        return await self._endpoints(name)
+        return await self._endpoints(name, self.workspace_id)
 
     def fields(self, waited: float = 0.0) -> ContextFields:
         """What a process needs to make this context again; `waited` seconds are added to the deadline."""
         return ContextFields(
-            self.run_id, self.workflow, self.node, self.attempt, self.deadline + waited, self.traceparent
+            self.run_id,
+            self.workflow,
+            self.node,
+            self.attempt,
+            self.deadline + waited,
+            self.traceparent,
+            self.workspace_id,
         )
 
     @classmethod
     def of(cls, fields: ContextFields) -> NodeContext:
         """The context that has these fields, without client and endpoints."""
-        return cls(*msgspec.structs.astuple(fields))
+        return cls(**msgspec.structs.asdict(fields))

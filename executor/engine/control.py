@@ -26,7 +26,7 @@ from executor.workflow.matching import key_of
 from executor.workflow.outcomes import Completed, Failed, NodeError
 from executor.workflow.waits import ForApproval, ForChild, ForEvent, ForTime, Wait
 
-FindWorkflow = Callable[[str], Awaitable[Graph]]
+FindWorkflow = Callable[[str, int], Awaitable[Graph]]
 """The current version of a workflow by its name. Raises NodeError (`input`) when there is none."""
 
 
@@ -64,7 +64,7 @@ class Control:
                 wait = ForApproval(inputs.text, inputs.on_timeout)
                 return _wait(path, attempt, now, wait, _until(inputs.timeout, now))
             case controls.Event():
-                return _event(node, path, attempt, inputs, scope, now)
+                return _event(node, path, attempt, inputs, scope, now, run.workspace_id)
             case controls.Items():
                 return _map(path, inputs.items)
             case controls.Failure():
@@ -78,7 +78,7 @@ class Control:
     async def _child(self, run: Held, path: str, attempt: int, inputs: controls.Run, now: float) -> Begun:
         if run.state.depth >= MOST_DEPTH:
             raise NodeError("input", f"expected runs that start each other at most {MOST_DEPTH} deep, got more")
-        graph = await self._find(inputs.workflow)
+        graph = await self._find(inputs.workflow, run.workspace_id)
         check_input(graph, inputs.input)
         id = derived_id(run.id, path, str(attempt), repr(run.state.since))  # a run that was reopened asks for another
         started = RunStarted(
@@ -114,11 +114,17 @@ def _wait(path: str, attempt: int, now: float, wait: Wait, until: float | None) 
 
 
 def _event(  # noqa: PLR0917
-    node: GraphNode, path: str, attempt: int, inputs: controls.Event, scope: Mapping[str, Any], now: float
+    node: GraphNode,
+    path: str,
+    attempt: int,
+    inputs: controls.Event,
+    scope: Mapping[str, Any],
+    now: float,
+    workspace_id: int,
 ) -> Begun:
     assert node.match is not None
     own = {**scope, "trigger": scope["event"]}
-    key = key_of(node.match.own_side.evaluate(own))
+    key = key_of(node.match.own_side.evaluate(own), workspace_id)
     since = now - min(_duration(inputs.look_back), MOST_LOOK_BACK)
     wait = ForEvent(inputs.source, inputs.type, node.match.expression, key, since, inputs.on_timeout)
     until = _until(inputs.timeout, now)

@@ -133,7 +133,16 @@ class Duties:
             delivery = Edited(delivery, state.edited)
         events = await self._batch(state.deliveries, delivery) if graph.batched else ()
         scopes = Scopes(item.id, graph, state, delivery, events)
-        return Held(item.id, item.token, graph, state, scopes, state.traceparent, item.signal)
+        return Held(
+            item.id,
+            item.token,
+            graph,
+            state,
+            scopes,
+            state.traceparent,
+            item.signal,
+            workspace_id=item.workspace_id,
+        )
 
     async def carry(self, run: Held) -> None:
         """Carries a run on until it ends or lets go; what sleeps leaves a snapshot."""
@@ -165,7 +174,7 @@ class Duties:
         """Writes down, and commits, what waiting runs may find the delivery by. A replay wakes nobody."""
         if item.kind is Kind.REPLAY or not current.expressions:
             return ()
-        arrivals = arrivals_of(current, DeliveryScope(receipt))
+        arrivals = arrivals_of(current, DeliveryScope(receipt), item.workspace_id)
         if arrivals:
             type = str(receipt.metadata.get("event_type", ""))
             await waits.note(self._database, [waits.NewArrivals(item.stream_id, type, arrivals)])

@@ -167,6 +167,9 @@ class Engine:
             self._tasks.discard(asyncio.current_task())
             if self._room.clear(id) and item is not None:
                 self._doorbell.ring(item.queue)  # the next suspect may come
+            if item is not None and item.slot:  # another run of its workspace may come, in whichever queue it waits
+                for queue in QUEUES:
+                    self._doorbell.ring(queue)
             await self._room.release(1)
 
     async def _failed(self, id: UUID, token: int, attempt: int, error: Exception) -> None:

@@ -25,8 +25,6 @@ from executor.workflow.graph import Graph
 from executor.workflow.state import evolve
 from executor.workflow.triggers import PassedOver
 
-WORKSPACE = 1
-
 
 class Routed(msgspec.Struct, frozen=True):
     """A routing to append and, once it is appended, the runs that start here."""
@@ -59,7 +57,9 @@ def route(
         lanes: whether workflows with lanes are asked for runs, or start them at once as all others.
     """
     scope = DeliveryScope(receipt)
-    match = current.triggers.match(scope, item.only_workflow)
+    if item.workspace_id in current.limited:
+        here = frozenset()  # a place has to be found for each run, which the claim does
+    match = current.of(item.workspace_id).match(scope, item.only_workflow)
     new, held = [], []
     requests: list[StartRequest] = []
     passed_over = [*match.passed_over]
@@ -84,7 +84,8 @@ def route(
         new.append(_new_run(id, graph, queue, started, queue in here))
         if queue in here:
             state = evolve(None, started)
-            held.append(Held(id, 1, graph, state, Scopes(id, graph, state, scope), traceparent))
+            scopes = Scopes(id, graph, state, scope)
+            held.append(Held(id, 1, graph, state, scopes, traceparent, workspace_id=item.workspace_id))
     body: dict[str, Any] = {
         "item": item.id,
         "runs": [{"id": run.id, "workflow": run.workflow} for run in new],
@@ -97,7 +98,7 @@ def route(
             item.id,
             item.token,
             item.stream_id,
-            WORKSPACE,
+            item.workspace_id,
             "delivery.routed",
             msgspec.json.encode(body),
             tuple(new),
@@ -114,19 +115,19 @@ def park(item: WorkItem, reason: str) -> Routing:
     """Takes a delivery that kills whoever routes it out of circulation; a replay brings it back."""
     body = msgspec.json.encode({"item": item.id, "reason": reason})
     kind: Literal["delivery.parked"] = "delivery.parked"
-    return Routing(item.id, item.token, item.stream_id, WORKSPACE, kind, body)
+    return Routing(item.id, item.token, item.stream_id, item.workspace_id, kind, body)
 
 
 def _request(
     item: WorkItem, graph: Graph, scope: DeliveryScope, *, queue: str, size: int, traceparent: str | None
 ) -> StartRequest | PassedOver:
     """What a lane is asked for."""
-    found = place(graph, scope, WORKSPACE)
+    found = place(graph, scope, item.workspace_id)
     if isinstance(found, PassedOver):
         return found
     return StartRequest(
         lane_id=found.lane_id,
-        workspace_id=WORKSPACE,
+        workspace_id=item.workspace_id,
         workflow=graph.name,
         key=found.key,
         workflow_hash=graph.hash,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from events import definitions, waits
+from events import definitions, waits, workspaces
 from events.database import Database
 from events.definitions import WorkflowRow
 from events.effects import Arrival
@@ -31,9 +31,16 @@ class Current(msgspec.Struct, frozen=True):
     """What stands at one epoch."""
 
     epoch: int
-    triggers: Triggers
+    triggers: Mapping[int, Triggers]
+    """By workspace."""
     expressions: Mapping[str, tuple[tuple[bytes, Expression], ...]]
     """What is asked of the deliveries of a source, because runs may wait for them by it."""
+    limited: frozenset[int] = frozenset()
+    """The workspaces that may carry on so many runs at once only."""
+
+    def of(self, workspace_id: int) -> Triggers:
+        """The triggers of one workspace."""
+        return self.triggers.get(workspace_id) or Triggers(())
 
 
 def wait_expressions(graphs: Iterable[Graph]) -> Mapping[str, tuple[tuple[bytes, Expression], ...]]:
@@ -47,7 +54,7 @@ def wait_expressions(graphs: Iterable[Graph]) -> Mapping[str, tuple[tuple[bytes,
     return {source: tuple(expressions.items()) for source, expressions in found.items()}
 
 
-def arrivals_of(current: Current, event: Mapping[str, Any]) -> tuple[Arrival, ...]:
+def arrivals_of(current: Current, event: Mapping[str, Any], workspace_id: int = 1) -> tuple[Arrival, ...]:
     """What waiting runs may find a delivery by. An expression that it has no value for finds nothing."""
     found = []
     for name, expression in current.expressions.get(event["source"], ()):
@@ -55,7 +62,7 @@ def arrivals_of(current: Current, event: Mapping[str, Any]) -> tuple[Arrival, ..
             value = expression.evaluate({"event": event})
         except ExpressionError:
             continue
-        found.append(Arrival(event["source"], name, key_of(value)))
+        found.append(Arrival(event["source"], name, key_of(value, workspace_id)))
     return tuple(found)
 
 
@@ -72,15 +79,17 @@ class Workflows:
         """The triggers as they stood at this epoch or later."""
         if self._current is None or self._current.epoch < epoch:
             epoch = await definitions.epoch(self._database)  # what is read next is as new as this, or newer
-            graphs = []
+            graphs: dict[int, list[Graph]] = {}
             for row in await definitions.workflows(self._database):
                 try:
-                    graphs.append(self._compile(row))
+                    graphs.setdefault(row.workspace_id, []).append(self._compile(row))
                 except ConfigError as error:
                     # Applied by a process with other node modules, say. Its deliveries say that nobody wanted them
                     # and can be replayed; the others' must not wait for it.
                     _log.error("workflow.unusable", workflow=row.name, error=str(error))
-            self._current = Current(epoch, Triggers(graphs), await self._expressions())
+            triggers = {id: Triggers(own) for id, own in graphs.items()}
+            limited = await workspaces.limited(self._database)
+            self._current = Current(epoch, triggers, await self._expressions(), limited)
         return self._current
 
     async def _expressions(self) -> Mapping[str, tuple[tuple[bytes, Expression], ...]]:
@@ -89,13 +98,13 @@ class Workflows:
             found.setdefault(row.source, []).append((row.expression, Expression(row.text, TRIGGER_ROOTS)))
         return {source: tuple(expressions) for source, expressions in found.items()}
 
-    async def named(self, name: str) -> Graph:
-        """The current version of a workflow.
+    async def named(self, name: str, workspace_id: int) -> Graph:
+        """The current version of a workflow of a workspace.
 
         Raises:
             NodeError: kind `input`; none of that name was applied, or this process cannot use it.
         """
-        row = await definitions.workflow(self._database, name)
+        row = await definitions.workflow(self._database, name, workspace_id)
         if row is None:
             raise NodeError("input", f"workflow {name!r}: expected one that was applied, got none; `headrace apply` it")
         try:

@@ -88,7 +88,7 @@ class Bench:
         self._graphs = self._compiled(load_yaml(documents) if isinstance(documents, str) else documents)
         current = {graph.name: graph for graph in self._graphs.values()}
         self._named = current
-        self._current = Current(1, Triggers(current.values()), wait_expressions(current.values()))
+        self._current = Current(1, {1: Triggers(current.values())}, wait_expressions(current.values()))
         self._services = self._compose()
 
     # What a test does.
@@ -265,7 +265,7 @@ class Bench:
             draining=asyncio.Event(),
         )
 
-    async def _find(self, name: str) -> Graph:
+    async def _find(self, name: str, workspace_id: int) -> Graph:
         if name not in self._named:
             raise NodeError("input", f"workflow {name!r}: expected one of {', '.join(self._named)}, got none")
         return self._named[name]
@@ -286,5 +286,5 @@ class _Nowhere:
         """A snapshot that nobody keeps: every resumption here folds the whole log."""
 
 
-def _no_endpoint(name: str) -> Awaitable[Any]:
+def _no_endpoint(name: str, workspace_id: int) -> Awaitable[Any]:
     raise NodeError("input", f"endpoint {name!r}: a bench has none; stub the node")

@@ -14,9 +14,9 @@ def endpoint_resolver(database: Database, secret_key: str) -> EndpointResolver:
     """Finds the endpoints of `webhook.deliver` and opens their secrets."""
     secrets = SecretBox(secret_key) if secret_key else None
 
-    async def resolve(name: str) -> Endpoint:
+    async def resolve(name: str, workspace_id: int) -> Endpoint:
         try:
-            row = await definitions.endpoint(database, name)
+            row = await definitions.endpoint(database, name, workspace_id)
         except Unavailable as error:
             raise NodeError("connection", str(error)) from error
         if row is None:
@@ -29,7 +29,7 @@ def endpoint_resolver(database: Database, secret_key: str) -> EndpointResolver:
         if secrets is None:
             raise NodeError("input", f"endpoint {name!r} has a secret and this worker no key; set HEADRACE_SECRET_KEY")
         try:
-            return Endpoint(row.url, secrets.open(row.secret, f"endpoint/{name}"))
+            return Endpoint(row.url, secrets.open(row.secret, row.context))
         except ConfigError as error:
             raise NodeError("input", f"endpoint {name!r}: {error}") from error
 

@@ -15,13 +15,13 @@ import redis
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
+from events.claims import next_due
 from events.database import Database
 from events.doorbell import ring_now
 from events.errors import HeadraceError
 from events.rejections import delete_old
 from events.sweep import sweep
 from events.types import QUEUES
-from events.work import next_due
 from executor.worker.scheduling import Scheduler
 
 UPKEEP = 3600.0

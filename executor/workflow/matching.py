@@ -59,9 +59,14 @@ def expression_hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def key_of(value: Any) -> bytes:
-    """16 bytes that are equal for values that CEL calls equal."""
-    return hashlib.blake2b(msgspec.json.encode(_plain(value), order="deterministic"), digest_size=16).digest()
+def key_of(value: Any, workspace_id: int = 1) -> bytes:
+    """16 bytes that are equal for values of one workspace that CEL calls equal.
+
+    Those of two workspaces never are, so that a delivery of one meets no wait of another, whatever they name.
+    """
+    person = b"" if workspace_id == 1 else workspace_id.to_bytes(4, "big")
+    data = msgspec.json.encode(_plain(value), order="deterministic")
+    return hashlib.blake2b(data, digest_size=16, person=person).digest()
 
 
 def _plain(value: Any) -> Any:

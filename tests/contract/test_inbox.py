@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 
 from events import log
+from events.claims import next_due
 from events.errors import HeadraceError
 from events.ids import uuid7
 from events.inbox import Ended, InboxRow, Message, Sent, read, send, signals
 from events.runs import Finish, Unsubscribe, Yield
 from events.sweep import Swept, sweep
-from events.work import next_due
 from tests.contract.world import FOREVER, World, step, uncommitted
 from tests.rows import deliver
 

@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 
 from events import log
+from events.claims import next_due
 from events.database import Database
 from events.errors import BadRow
 from events.runs import Finish, Keep, NewEvent, RunAppend, RunWriter, Then, Yield
 from events.types import Kind
-from events.work import WorkList, next_due
+from events.work import WorkList
 from tests.contract.conftest import Open
 from tests.rows import deliver, start_run
 

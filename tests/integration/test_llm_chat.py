@@ -39,7 +39,7 @@ class Asking:
         self._client = client
 
     async def ask(self, timeout: float = 60.0, **inputs: Any) -> Outcome:
-        async def endpoint(name: str) -> Endpoint:
+        async def endpoint(name: str, workspace_id: int) -> Endpoint:
             return Endpoint(f"{self.server.url}/v1/?api-version=1", self.key)
 
         context = NodeContext(UUID(int=7), "w", "ask", 1, 0.0, None, self._client, endpoint)

@@ -36,7 +36,7 @@ class Bench:
         context = NodeContext(RUN, "orders", "notify", attempt, 0.0, TRACEPARENT, self._client, self._endpoint)
         return await execute(self._registry[uses], context, inputs, 60.0, KillablePool(1))
 
-    async def _endpoint(self, name: str) -> Endpoint:
+    async def _endpoint(self, name: str, workspace_id: int) -> Endpoint:
         match name:
             case "raw":
                 return Endpoint(f"{self.server.url}/hook", KEY)

@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def ask(server: Server, **inputs: Any) -> Outcome:
-    async def endpoint(name: str) -> Endpoint:
+    async def endpoint(name: str, workspace_id: int) -> Endpoint:
         return Endpoint(f"{server.url}/s?lang=en", KEY)
 
     client = OutboundClient(["127.0.0.0/8"])
