@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -23,20 +23,12 @@ import httpx2
 import msgspec
 
 from executor.engine.guard import Guard, GuardedBackend, Resolver, resolve
+from executor.engine.outbound_reading import RESPONSE_LIMIT, Response, Streaming, failures, read, shown
 from executor.workflow.outcomes import NodeError
 
-RESPONSE_LIMIT = 5 << 20
-"""Bytes of a response's body, after decompression."""
+__all__ = ["RESPONSE_LIMIT", "OutboundClient", "Response", "Streaming", "shown"]
+
 MAX_REDIRECTS = 5
-_GZIP = 16 + zlib.MAX_WBITS
-
-
-class Response(msgspec.Struct, frozen=True):
-    """What came back. Header names are in lower case; repeated ones are joined by commas."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class OutboundClient:
@@ -97,19 +89,40 @@ class OutboundClient:
         Raises:
             NodeError: see the module's header.
         """
-        what = f"{method} {shown(url)}"
-        try:
+        with failures(f"{method} {shown(url)}"):
             async with asyncio.timeout(timeout):
                 request = self._build(method, url, headers or {}, query, json, body)
                 return await self._exchange(request, MAX_REDIRECTS if follow_redirects else 0)
-        except (TimeoutError, httpcore2.TimeoutException) as error:
-            raise NodeError("timeout", f"{what}: expected a response in time, got none {error}".rstrip()) from None
-        except (httpx2.InvalidURL, httpcore2.UnsupportedProtocol) as error:
-            raise NodeError("input", f"{what}: expected an http or https URL, got: {error}") from None
-        except (httpcore2.LocalProtocolError, UnicodeError, TypeError) as error:
-            raise NodeError("input", f"{what}: expected a request that can be sent, got: {error}") from None
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpx2.HTTPError, ssl.SSLError) as error:
-            raise NodeError("connection", f"{what}: {type(error).__name__}: {error}") from None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = msgspec.UNSET,
+        idle: float | None = None,
+    ) -> AsyncIterator[Streaming]:
+        """Send one request, and give its response while it comes. Redirects are not followed.
+
+        Args:
+            headers: as `request` has them, and `json` too.
+            idle: seconds that the other side may be silent, before its answer and within it; None: the node's timeout
+                is the only bound.
+
+        Raises:
+            NodeError: see the module's header; so does `Streaming.chunks`.
+        """
+        what = f"{method} {shown(url)}"
+        with failures(what):
+            async with asyncio.timeout(idle):
+                request = self._build(method, url, headers or {}, None, json, None)
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            yield Streaming(response, what, idle)
+        finally:
+            await response.aclose()
 
     async def _exchange(self, request: httpx2.Request, redirects: int) -> Response:
         """Send it and read the answer, over at most that many redirects; 0: a redirect is the answer.
@@ -120,7 +133,7 @@ class OutboundClient:
             response = await self._client.send(request, stream=True, follow_redirects=False)
             try:
                 if redirects == 0 or response.next_request is None:
-                    return await _read(response)
+                    return await read(response)
                 request = response.next_request
             finally:
                 await response.aclose()
@@ -153,34 +166,6 @@ class OutboundClient:
     async def aclose(self) -> None:
         """Close the pooled connections."""
         await self._client.aclose()
-
-
-def shown(url: str) -> str:
-    """A URL for messages: without the query and the user's name and password, where secrets are."""
-    start = url.partition("?")[0].partition("#")[0]
-    scheme, separator, rest = start.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"[:500]
-
-
-async def _read(response: httpx2.Response) -> Response:
-    encoding = response.headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", "gzip", "x-gzip", ""):
-        raise NodeError("error", f"{shown(str(response.url))}: expected gzip or no content encoding, got {encoding}")
-    unzip = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
-    body = bytearray()
-    try:
-        async for chunk in response.aiter_raw():
-            # Never more than one byte over the limit is unpacked, whatever the chunk would grow to.
-            body += unzip.decompress(chunk, RESPONSE_LIMIT - len(body) + 1) if unzip else chunk
-            if len(body) > RESPONSE_LIMIT:
-                raise NodeError(
-                    "error",
-                    f"{shown(str(response.url))}: expected at most {RESPONSE_LIMIT:,} bytes, got more",
-                )
-    except zlib.error as error:
-        raise NodeError("connection", f"{shown(str(response.url))}: expected a gzip body, got: {error}") from None
-    return Response(response.status_code, dict(response.headers), bytes(body))
 
 
 class _Transport(httpx2.AsyncBaseTransport):

@@ -8,14 +8,15 @@ The names are those of OpenTelemetry's semantic conventions for HTTP clients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from events.telemetry import CURRENT, Telemetry
-from executor.engine.outbound import OutboundClient, Response
+from executor.engine.outbound import OutboundClient, Response, Streaming
 from executor.workflow.outcomes import NodeError
 
 
@@ -71,6 +72,32 @@ class TracedClient(OutboundClient):
             if response.status >= 400:
                 span.fail(str(response.status))
             return response
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = msgspec.UNSET,
+        idle: float | None = None,
+    ) -> AsyncIterator[Streaming]:
+        """As `OutboundClient.stream`; the span ends with the answer."""
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        parent = given.get("traceparent") or CURRENT.get()
+        with self._telemetry.span(method, kind="client", parent=parent, attributes=_about(method, url)) as span:
+            if "traceparent" in given and span.traceparent is not None:
+                headers = given | {"traceparent": span.traceparent}
+            try:
+                async with super().stream(method, url, headers=headers, json=json, idle=idle) as answer:
+                    span.set("http.response.status_code", answer.status)
+                    if answer.status >= 400:
+                        span.fail(str(answer.status))
+                    yield answer
+            except NodeError as error:
+                span.fail(error.kind)
+                raise
 
 
 def _about(method: str, url: str) -> dict[str, str | int]:

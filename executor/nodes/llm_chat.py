@@ -7,8 +7,9 @@
 is in no history and no message. `base_url` is for servers without a key.
 
 Output: `{text, message, tool_calls, finish_reason, usage: {input_tokens, output_tokens}, model}`, and `cost` where
-`price` was given. A 429 with a `Retry-After` puts the node off and is no attempt. The answer is not streamed: it is
-bounded by the node's timeout (120 s unless said) and by the client's limit of bytes.
+`price` was given. A 429 with a `Retry-After` puts the node off and is no attempt. With `stream: true` the answer comes
+in pieces and is joined; what differs is that a model that falls silent is noticed after `idle` seconds, so that the
+node's timeout (120 s unless said) may be long. A stream that is cut is a failure of the kind `connection`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from executor.engine.answers import refusal, retry_after
 from executor.engine.context import Endpoint, NodeContext
 from executor.engine.outbound import Response, shown
 from executor.engine.registry import node
+from executor.nodes.llm_stream import StreamError, joined
 from executor.workflow.backoff import Backoff
 from executor.workflow.graph import Retry
 from executor.workflow.outcomes import NodeDeferral, NodeError
 
-_RETRY = Retry(max_attempts=5, backoff=Backoff(), on=("timeout", "connection", "http_5xx", "http_429"))
+_RETRY = Retry(max_attempts=5, backoff=Backoff(), on=("timeout", "connection", "http_5xx", "http_429", "stream"))
 _PATH = "/chat/completions"
 _KINDS = {"context_length_exceeded": "context_length", "insufficient_quota": "quota"}
 """Codes of errors that no other attempt mends, whatever their status."""
@@ -71,6 +73,8 @@ async def chat(
     max_tokens: int | None = None,
     options: dict[str, Any] = {},  # noqa: B006 - every call gets a copy
     price: Price | None = None,
+    stream: bool = False,
+    idle: float = 60.0,
 ) -> dict[str, Any]:
     """Ask, and give back the first choice.
 
@@ -78,11 +82,13 @@ async def chat(
         prompt: what the user says, with `system` before it; or all `messages` in the protocol's form.
         options: whatever else the endpoint takes, `seed` for example; `stream` and `n` are not among it.
         price: per million tokens; the output then has the call's `cost`.
+        stream: have the answer come in pieces. The output is the same.
+        idle: of a stream, the seconds without a byte after which it has failed (`timeout`).
 
     Raises:
         NodeDeferral: status 429 with a `Retry-After`.
-        NodeError: `context_length`, `quota`, `http_429`, `http_5xx`, `http_4xx`, `http_3xx`; `answer` (not what the
-            protocol says); `input`, or what the client raises.
+        NodeError: `context_length`, `quota`, `http_429`, `http_5xx`, `http_4xx`, `http_3xx`; `stream` (an
+            error in the stream); `answer` (not what the protocol says); `input`, or what the client raises.
     """
     if (prompt is None) == (messages is None):
         raise NodeError(
@@ -103,16 +109,22 @@ async def chat(
     given = {name: value for name, value in asked.items() if value is not None}
     target = await _target(context, endpoint, base_url)
     url = _url(target.url)
-    response = await context.http.request(
-        "POST",
-        url,
-        headers=_headers(context, target.secret),
-        json={**options, **given, "model": model, "messages": said},
-    )
-    response = _without(response, target.secret)
-    if response.status != 200:
-        raise _refused(f"POST {shown(url)}", response)
-    return _output(shown(url), response.body, model, price)
+    headers = _headers(context, target.secret)
+    body = {**options, **given, "model": model, "messages": said}
+    what = f"POST {shown(url)}"
+    if not stream:
+        response = _without(await context.http.request("POST", url, headers=headers, json=body), target.secret)
+        return _output(what, _accepted(what, response), model, price)
+    body = {"stream_options": {"include_usage": True}, **body, "stream": True}
+    async with context.http.stream("POST", url, headers=headers, json=body, idle=idle) as answer:
+        if answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream"):
+            try:
+                whole = await joined(answer, shown(url), target.secret)
+            except StreamError as error:
+                raise NodeError(_KINDS.get(_code(error.body), "stream"), f"{what}: got an error: {error}") from None
+            return _output(what, msgspec.json.encode(whole), model, price)
+        response = _without(await answer.read(), target.secret)  # refused, or not streamed
+    return _output(what, _accepted(what, response), model, price)
 
 
 def _said(prompt: str | None, system: str | None) -> list[dict[str, Any]]:
@@ -157,6 +169,13 @@ def _without(response: Response, secret: bytes) -> Response:
     return msgspec.structs.replace(response, body=response.body.replace(secret, b"[key]"))
 
 
+def _accepted(what: str, response: Response) -> bytes:
+    """The body of an answer that is none of a failure."""
+    if response.status != 200:
+        raise _refused(what, response)
+    return response.body
+
+
 def _refused(what: str, response: Response) -> NodeError | NodeDeferral:
     error = refusal(what, response)
     if kind := _KINDS.get(_code(response.body)):
@@ -177,13 +196,13 @@ def _code(body: bytes) -> str:
     return ""
 
 
-def _output(where: str, body: bytes, model: str, price: Price | None) -> dict[str, Any]:
+def _output(what: str, body: bytes, model: str, price: Price | None) -> dict[str, Any]:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise NodeError("answer", f"POST {where}: expected a chat completion, got: {error}") from None
+        raise NodeError("answer", f"{what}: expected a chat completion, got: {error}") from None
     if not answer.choices:
-        raise NodeError("answer", f"POST {where}: expected a choice, got none")
+        raise NodeError("answer", f"{what}: expected a choice, got none")
     choice, usage = answer.choices[0], answer.usage or _Usage()
     content = choice.message.get("content")
     output: dict[str, Any] = {

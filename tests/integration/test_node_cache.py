@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio as redis
 from redis import Redis
 
+from executor.cli.main import main
 from executor.engine import cache, cache_store
 from executor.engine.cache import NodeCache, cache_key
 from executor.engine.cache_store import CacheStore, Found
@@ -280,6 +281,23 @@ async def test_clearing(stores: tuple[Watched, Watched], raw: redis.Redis) -> No
     assert await stores[0].clear("*:a:*") == 1
     assert await stores[0].clear("1:*") == 2
     assert await raw.keys("*") == []
+
+
+def test_the_command_clears(
+    redis_urls: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("HEADRACE_STATE_REDIS_URL", redis_urls[1])
+    with Redis.from_url(redis_urls[1]) as client:
+        for key in (cache_key(1, "a", 1, None), cache_key(2, "a", 1, None), cache_key(1, "b", 1, None)):
+            client.hset(key or "", "data", "")
+        client.set("other:a:x", "not ours")
+        for arguments in (["--node", "a"], []):
+            with pytest.raises(SystemExit) as ended:
+                main(["cache", "clear", *arguments])
+            assert ended.value.code == 0
+        assert client.keys("*") == [b"other:a:x"]
+    assert capsys.readouterr().out == "2 results removed\n1 results removed\n"
 
 
 def test_results_are_told_apart() -> None:

@@ -366,3 +366,21 @@ def of_trace_id(collector: Collector, traceparent: str | None) -> Seen:
     context = traceparent[3:52]
     spans = collector.spans(lambda spans: any(span.context == context for span in spans))
     return next(span for span in spans if span.context == context)
+
+
+async def test_a_streamed_answer_is_in_one_span_to_its_end(collector: Collector, telemetry: Telemetry) -> None:
+    client = outbound_client(["127.0.0.0/8"], telemetry)
+    async with http_server() as server:
+        server.answer = lambda asked: Answer(body=b"data: 1")
+        with telemetry.span("node llm.chat") as node:
+            headers = {"Traceparent": node.traceparent or ""}
+            async with client.stream("POST", server.url, headers=headers, json={}) as answer:
+                assert [chunk async for chunk in answer.chunks()] == [b"data: 1"]
+            with pytest.raises(NodeError):
+                async with client.stream("GET", "http://127.0.0.1:1/"):
+                    pass
+        await client.aclose()
+    spans = of_trace(collector, node.traceparent, 3)
+    assert (spans["POST"].error, spans["GET"].error) == (None, "connection")
+    assert spans["POST"].attributes["http.response.status_code"] == 200
+    assert server.asked[0].headers["traceparent"][3:52] == spans["POST"].context

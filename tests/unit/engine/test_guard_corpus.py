@@ -190,3 +190,13 @@ async def test_a_unix_socket_is_refused() -> None:
     async with a_client(["127.0.0.0/8"]) as client:
         for url in ("unix:///run/x", "http+unix://%2Frun%2Fx/", "http://unix:/run/x", "http://%2Frun%2Fx/"):
             assert await refusal(client, url) in ("blocked", "input", "connection"), url
+
+
+async def test_a_stream_is_guarded_like_a_request(dialled: list[tuple[str, int]]) -> None:
+    async with a_client() as client:
+        for host in ("127.0.0.1", "0x7f.1", "[::ffff:10.0.0.1]"):
+            with pytest.raises(NodeError) as refused:
+                async with client.stream("POST", f"http://{host}/", json={}):
+                    pass
+            assert refused.value.kind == "blocked"
+    assert dialled == []
