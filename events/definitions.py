@@ -222,6 +222,13 @@ class Applying:
             await self._connection.execute(update(tables.source).where(tables.source.c.id == id).values(**values))
         self.changes.append(Change("source", slug, what))
 
+    async def workflow_hash(self, name: str) -> bytes | None:
+        """The current version of a workflow, which nobody else changes until this is over."""
+        table = tables.workflow
+        own = (table.c.workspace_id == self.workspace_id) & (table.c.name == name)
+        found: bytes | None = await self._connection.scalar(select(table.c.hash).where(own))
+        return found
+
     async def stored_secrets(self, id: int) -> list[bytes]:
         """A source's sealed secrets as they stand."""
         return list(
@@ -268,9 +275,7 @@ class Applying:
         for row in expressions:
             found = insert(tables.wait_expression).values(msgspec.structs.asdict(row))
             await self._connection.execute(found.on_conflict_do_nothing())
-        table = tables.workflow
-        own = (table.c.workspace_id == self.workspace_id) & (table.c.name == name)
-        current = await self._connection.scalar(select(table.c.hash).where(own))
+        current = await self.workflow_hash(name)
         version = insert(tables.workflow_version).values(
             workspace_id=self.workspace_id, name=name, hash=hash, document=document
         )

@@ -135,14 +135,16 @@ async def runs(
     delivery_id: UUID | None = None,
     status: str | None = None,
     workflow: str | None = None,
+    workspace_id: int | None = None,
 ) -> list[RunSummary]:
-    """The newest runs first."""
+    """The newest runs first, of all workspaces unless one is named."""
     table = tables.run
     query = select(table)
     for column, value in (
         (table.c.delivery_id, delivery_id),
         (table.c.status, status),
         (table.c.workflow, workflow),
+        (table.c.workspace_id, workspace_id),
     ):
         if value is not None:
             query = query.where(column == value)

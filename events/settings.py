@@ -83,6 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a worker may be silent before its work is given to another, in seconds. Renewed every third of it."""
     concurrency: int = 256
     """How many runs one worker process holds at once."""
+    console_host: str = "127.0.0.1"
+    """Where the console listens: the private HTTP service."""
+    console_port: int = 8081
+    """The port of it; 0 lets the system pick."""
     worker_health_host: str = "127.0.0.1"
     """Where a worker answers probes: /health/ready and /health/live."""
     worker_health_port: int = -1

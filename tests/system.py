@@ -24,7 +24,7 @@ import msgspec
 from events.database import Database
 from events.definitions import Applying
 from events.secretbox import SecretBox
-from executor.cli.definition_files import wait_rows
+from executor.engine.workflows import wait_rows
 from executor.workflow.graph import compile_workflow, content_hash, parse_workflow
 from ingest.parsing import parse_source
 from ingest.signing import sign

@@ -22,9 +22,9 @@ import msgspec
 
 from events.errors import ConfigError
 from events.waits import WaitExpression
-from executor.engine.workflows import wait_expressions
+from executor.engine.workflows import wait_rows
 from executor.nodes.webhook_deliver import sign
-from executor.workflow.graph import Graph, NodeSpec, compile_workflow, content_hash, load_yaml, parse_workflow
+from executor.workflow.graph import NodeSpec, compile_workflow, content_hash, load_yaml, parse_workflow
 from executor.workflow.outcomes import NodeError
 from executor.workflow.schedules import Schedule
 from ingest.parsing import OWN_SOURCES
@@ -181,15 +181,6 @@ def _read(
                 "{" + ", ".join(map(str, document)) + "}" if isinstance(document, Mapping) else type(document).__name__
             )
             raise ConfigError(where, [f"document: expected source:, endpoint: or workflow:, got {got}"])
-
-
-def wait_rows(graph: Graph) -> tuple[WaitExpression, ...]:
-    """What the waits of a workflow find deliveries by, as it is stored."""
-    return tuple(
-        WaitExpression(source, hash, expression.source)
-        for source, expressions in wait_expressions([graph]).items()
-        for hash, expression in expressions
-    )
 
 
 def parse_endpoint(document: Mapping[str, Any], environ: Mapping[str, str]) -> NamedEndpoint:

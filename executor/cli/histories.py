@@ -122,7 +122,7 @@ def run_document(history: RunHistory) -> dict[str, Any]:
         **msgspec.to_builtins(history.head, builtin_types=(UUID,)),
         "events": [_event(event) for event in history.events],
         "work": history.work,
-        "waits_for": history.place,
+        **({"waits_for": str(history.place)} if history.place is not None else {}),
     }
 
 

@@ -18,7 +18,7 @@ import rich_click as click
 
 from events.errors import ConfigError, HeadraceError
 
-_PROCESSES = ("ingest", "worker", "relay", "migrate")
+_PROCESSES = ("ingest", "console", "worker", "relay", "migrate")
 _COMMANDS = {
     "dev": ("dev", "Run everything on this machine, until Ctrl-C; data stays in ./.headrace."),
     "demo": ("demo", "Watch webhooks survive a killed worker and a flushed Redis, then check every one."),
@@ -32,6 +32,7 @@ _COMMANDS = {
     "spool": ("spooled", "Look at deliveries that wait in this machine's spool, or were refused there."),
     "secrets": ("secrets", "List the secrets, never their values, and seal them by a new key."),
     "cache": ("cache", "Empty the cache of nodes' results."),
+    "keys": ("keys", "Make, list and revoke API keys."),
     "workspaces": ("workspaces", "List workspaces, make them, and say how much each may do at once."),
     "queues": ("watching", "List the queues: what is due, and for how long."),
     "workers": ("watching", "List the workers: what they hold, and whether they can take more."),
@@ -44,6 +45,7 @@ _COMMANDS = {
     "fork": ("forking", "Start a new run from a node of an old one."),
     "rerun": ("forking", "Start a run's workflow again with an edited body or input."),
     "ingest": ("processes", "Run the public HTTP service that receives webhooks."),
+    "console": ("console", "Run the private HTTP service for API users."),
     "worker": ("processes", "Run a worker that carries out workflows."),
     "relay": ("processes", "Run the relay, which rings for work that is due."),
     "migrate": ("processes", "Bring the database to the newest schema."),
@@ -69,6 +71,7 @@ click.rich_click.COMMAND_GROUPS = {
                 "secrets",
                 "cache",
                 "workspaces",
+                "keys",
                 "queues",
                 "workers",
             ],

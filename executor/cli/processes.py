@@ -60,7 +60,7 @@ def ingest(host: str | None, port: int | None) -> None:
 
     settings, telemetry = begin("headrace-ingest", ingest_host=host, ingest_port=port)
     app = create_app(settings, telemetry)
-    listener = _bind(settings.ingest_host, settings.ingest_port)
+    listener = listener_on("ingest", settings.ingest_host, settings.ingest_port)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -75,17 +75,23 @@ def ingest(host: str | None, port: int | None) -> None:
         timeout_graceful_shutdown=GRACE,
     )
     with listener, contextlib.closing(telemetry):
-        _Server(config).run(sockets=[listener])
+        Server(config, "ingest").run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn, which says where it listens and ends with status 0 when it is told to end."""
+
+    def __init__(self, config: uvicorn.Config, name: str) -> None:
+        super().__init__(config)
+        self._name = name
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
-            _log.info("ingest.listening", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            _log.info(
+                f"{self._name}.listening", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,7 +103,12 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def listener_on(name: str, host: str, port: int) -> socket.socket:
+    """A socket that is bound.
+
+    Raises:
+        Unavailable: it cannot be.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, *_, address = found[0]
@@ -106,7 +117,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise Unavailable(
-            f"ingest: expected to listen on {host}:{port}, got: {error.strerror}; see --host and --port"
+            f"{name}: expected to listen on {host}:{port}, got: {error.strerror}; see --host and --port"
         ) from None
     return listener
 

@@ -47,9 +47,9 @@ def _node(what: str, said: dict[str, Any]) -> str:  # noqa: PLR0911 - one case f
 
 
 _CACHE = {
-    "hit": ", from the cache",
-    "stale": ", from the cache: over its time, the call failed",
-    "miss": ", not cached",
+    "hit": ", cache hit",
+    "stale": ", cache stale: the call failed",
+    "miss": ", cache miss",
 }
 
 

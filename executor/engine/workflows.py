@@ -17,6 +17,7 @@ from events.database import Database
 from events.definitions import WorkflowRow
 from events.effects import Arrival
 from events.errors import ConfigError
+from events.waits import WaitExpression
 from executor.engine.registry import Registry
 from executor.workflow.expressions import TRIGGER_ROOTS, Expression, ExpressionError
 from executor.workflow.graph import Graph, compile_workflow, every_node, parse_workflow
@@ -52,6 +53,15 @@ def wait_expressions(graphs: Iterable[Graph]) -> Mapping[str, tuple[tuple[bytes,
             if node.match is not None and isinstance(source, str):
                 found.setdefault(source, {})[node.match.expression] = node.match.event_side
     return {source: tuple(expressions.items()) for source, expressions in found.items()}
+
+
+def wait_rows(graph: Graph) -> tuple[WaitExpression, ...]:
+    """What the waits of a workflow find deliveries by, as it is stored."""
+    return tuple(
+        WaitExpression(source, hash, expression.source)
+        for source, expressions in wait_expressions([graph]).items()
+        for hash, expression in expressions
+    )
 
 
 def arrivals_of(current: Current, event: Mapping[str, Any], workspace_id: int = 1) -> tuple[Arrival, ...]:

@@ -59,7 +59,7 @@ FENCES = [
     # Dramatiq is the doorbell and the worker.
     ("", ("dramatiq",), ("events.doorbell", "executor.worker", "executor.cli")),
     # The web framework is at the edge.
-    ("", ("litestar", "uvicorn"), ("ingest.app", "ingest.protocol", "executor.cli")),
+    ("", ("litestar", "uvicorn"), ("ingest.app", "ingest.protocol", "executor.console", "executor.cli")),
     # The Redis client is where Redis is.
     (
         "",
