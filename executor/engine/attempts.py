@@ -24,6 +24,7 @@ from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
 from executor.engine.store import RunStore
 from executor.workflow.controls import CONTROLS
+from executor.workflow.definition import Caching
 from executor.workflow.expressions import ExpressionError
 from executor.workflow.facts import NodeCompleted, NodeDeferred, NodeFailed, NodeMapped, NodeSkipped, NodeWaiting
 from executor.workflow.graph import GraphNode
@@ -90,8 +91,10 @@ class Attempts:
                     effects = begun.effects
                 else:
                     outcome = begun
+            elif node.cache is None or self._cache is None:
+                outcome = await self._execute(run, node, path, attempt, node.inputs.render(scope))
             else:
-                outcome = await self._call(run, node, path, attempt, scope)
+                outcome = await self._cached(self._cache, node.cache, run, node, path, attempt, scope)
         except NodeError as error:
             outcome = Failed(error.kind, str(error)[:2000])
         seconds = round(time.monotonic() - began, 6)
@@ -99,11 +102,17 @@ class Attempts:
         fact = judge(node, path, run.id, attempt, outcome, now=self._clock.now(), seconds=seconds, deferred=deferred)
         return Attempted(fact, effects)
 
-    async def _call(self, run: Held, node: GraphNode, path: str, attempt: int, scope: Mapping[str, Any]) -> Outcome:
-        """The node's result, from the cache if it has one."""
+    async def _cached(  # noqa: PLR0917 - as `_execute` has them
+        self,
+        cache: NodeCache,
+        caching: Caching,
+        run: Held,
+        node: GraphNode,
+        path: str,
+        attempt: int,
+        scope: Mapping[str, Any],
+    ) -> Outcome:
         inputs = node.inputs.render(scope)
-        if node.cache is None or self._cache is None:
-            return await self._execute(run, node, path, attempt, inputs)
         told = inputs
         if node.cache_key is not None:
             told = [run.graph.name, static(path), node.cache_key.evaluate(scope)]
@@ -111,7 +120,7 @@ class Attempts:
         if key is None:
             return await self._execute(run, node, path, attempt, inputs)
         call = partial(self._execute, run, node, path, attempt, inputs)
-        return await self._cache.through(key, node.cache, call, timeout=node.timeout, flying=run.flying)
+        return await cache.through(key, caching, call, timeout=node.timeout, flying=run.flying)
 
     async def _execute(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
         if not run.sure():

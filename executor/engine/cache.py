@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -48,6 +49,8 @@ class NodeCache:
 
     def __init__(self, store: CacheStore) -> None:
         self._store = store
+        self.uses: Counter[CacheUse] = Counter()
+        """How often each, since the process began."""
         self._here: dict[str, asyncio.Event] = {}  # calls under way in this process; set at their end
 
     async def through(
@@ -61,11 +64,21 @@ class NodeCache:
     ) -> Outcome:
         """The result, with `cache` saying where it is from.
 
+        Whatever is raised is the call's.
+
         Args:
             timeout: seconds to wait for another's call at most.
             flying: holds what waits here. Who cancels that ends this attempt and nothing else.
         """
-        waiting = asyncio.create_task(self._awaited(key, caching, timeout))
+        outcome = await self._through(key, caching, call, timeout, flying)
+        if isinstance(outcome, Completed) and outcome.cache is not None:
+            self.uses[outcome.cache] += 1
+        return outcome
+
+    async def _through(
+        self, key: str, caching: Caching, call: Call, patience: float, flying: set[asyncio.Task[Any]]
+    ) -> Outcome:
+        waiting = asyncio.create_task(self._awaited(key, caching, patience))
         flying.add(waiting)
         try:
             await asyncio.wait((waiting,))
@@ -79,7 +92,7 @@ class NodeCache:
         found = waiting.result()
         if found is None:
             return _from(await call(), "miss")
-        if found.data is not None and found.age < caching.ttl:
+        if found.data is not None and found.leads is None and found.age < caching.ttl:
             return _from(from_json(found.data), "hit")
         old = found.data if found.age < caching.ttl + caching.stale else None
         if found.leads is None:

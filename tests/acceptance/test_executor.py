@@ -91,18 +91,27 @@ async def test_an_awaited_event_ends_its_wait_whether_it_comes_after_or_just_bef
     await system.until_quiet()
 
 
-async def test_a_child_run_gives_its_output_to_its_parent(system: System) -> None:
+async def test_a_child_run_gives_its_output_to_its_parent_which_may_be_cached(system: System) -> None:
     child = {
         "workflow": "double",
         "nodes": {"twice": {"uses": "transform", "with": {"value": "${{ input.n * 2 }}"}}},
         "output": "${{ nodes.twice.output }}",
     }
     call = {"uses": "workflow.run", "with": {"workflow": "double", "input": {"n": "${{ event.body.n }}"}}}
-    await system.apply(workflow("parent", {"child": call}), child)
+    seen = {
+        "uses": "transform",
+        "needs": ["child"],
+        "with": {"value": "${{ nodes.child.output + event.body.n }}"},
+        "cache": {"ttl": "10m", "key": "event.body.n"},
+    }
+    await system.apply(workflow("parent", {"child": call, "seen": seen}), child)
     await start(system)
-    run = await begun(system, {"n": 21})
-    assert (await ends(system, run)).status == "completed"
-    assert await outputs(system, run) == {"child": 42}
+    for id, use in (("1", "miss"), ("2", "hit")):
+        run = await begun(system, {"n": 21}, id)
+        assert (await ends(system, run)).status == "completed"
+        assert await outputs(system, run) == {"child": 42, "seen": 63}
+        *_, last = await log.of_type(system.database, run, "node.completed")
+        assert msgspec.json.decode(last.body or b"")["cache"] == use
     await system.until_quiet()
 
 

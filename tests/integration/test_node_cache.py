@@ -152,6 +152,7 @@ async def test_of_all_that_want_it_at_once_one_calls(workers: int, stores: tuple
     assert await leader == Completed({"n": 1}, 0, "miss")
     assert await asyncio.gather(*waiting) == [Completed({"n": 1}, 0, "hit")] * 20
     assert (source.calls, others.calls) == (1, 0)
+    assert here.uses + there.uses in ({"miss": 1, "hit": 20}, {"miss": 2, "hit": 40})
 
 
 async def test_when_the_one_that_calls_fails_another_calls(stores: tuple[Watched, Watched]) -> None:

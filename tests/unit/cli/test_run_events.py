@@ -17,6 +17,12 @@ ID = UUID(int=7)
 @pytest.mark.parametrize(
     ("fact", "line"),
     [
+        (facts.NodeCompleted("ask", 1, 7, 0.5), "ask: completed (attempt 1, 500 ms) 7"),
+        (facts.NodeCompleted("ask", 1, 7, 0.5, cache="hit"), "ask: completed (attempt 1, 500 ms, cache hit) 7"),
+        (
+            facts.NodeCompleted("ask", 1, 7, 0.5, cache="stale"),
+            "ask: completed (attempt 1, 500 ms, cache stale: the call failed) 7",
+        ),
         (facts.NodeMapped("each", 1200), "each: 1,200 items to work on"),
         (facts.ItemEnded("each", 3, {"a": 1}), 'each: item 3 {"a":1}'),
         (facts.ItemEnded("each", 3, error="no"), "each: item 3 failed: no"),

@@ -112,6 +112,7 @@ TRIALS: dict[str, list[Trial]] = {
     "docs/workflows.md:index-documents": [
         (("docs", "document.saved", {"space": "wiki"}), [], Bench.finish, "completed")
     ],
+    "docs/workflows.md:enrich": [(("shop", "order.new", {"customer": "small"}), [], Bench.finish, "completed")],
     "docs/workflows.md:refund": [(("desk", "any", {}), [REFUND], Bench.finish, "completed")],
 }
 
