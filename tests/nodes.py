@@ -52,6 +52,14 @@ async def until_file(context: NodeContext, path: str, file: str) -> None:
         await asyncio.sleep(0.02)
 
 
+@node("test.span")
+async def span(context: NodeContext, path: str, seconds: float) -> None:
+    """Notes `begin run pid time` and, later, `end run pid time` (Unix seconds)."""
+    note(path, "begin", context.run_id, os.getpid(), time.time())
+    await asyncio.sleep(seconds)
+    note(path, "end", context.run_id, os.getpid(), time.time())
+
+
 @node("test.gated")
 async def gated(file: str) -> None:
     """Fails until a file exists."""

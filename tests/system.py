@@ -96,10 +96,10 @@ class System:
         await until(ready, "ingest is ready")
         return process
 
-    async def apply(self, *workflows: dict[str, Any], source: dict[str, Any] | None = None) -> None:
+    async def apply(self, *workflows: dict[str, Any], source: dict[str, Any] | None = None, workspace: int = 1) -> None:
         """A GitHub source `hub`, or the one given, and workflows."""
         document = source or {"source": "hub", "preset": "github", "secrets": [SECRET]}
-        async with Applying(self.database) as applying:
+        async with Applying(self.database, workspace) as applying:
             id = await applying.source_id(document["source"])
             sealed = SecretBox(SECRET_KEY).seal(SECRET.encode(), f"source/{id}")
             await applying.source(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from uuid import UUID
 
 import structlog
@@ -10,8 +12,8 @@ import structlog
 from events.database import Database
 from events.errors import HeadraceError
 
-EVERY = 0.05
-"""Seconds between two looks."""
+SHORTEST, LONGEST = 0.004, 0.05
+"""Seconds between two looks: a quarter of the time for which the latest has waited, within these."""
 MOST = 1_000
 """Requests that wait at the same time."""
 
@@ -29,6 +31,8 @@ class Ends:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._latest = 0.0
+        self._came = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, run_id: UUID, seconds: float) -> None:
@@ -37,6 +41,8 @@ class Ends:
             return
         ended = asyncio.Event()
         self._waiting.setdefault(run_id, set()).add(ended)
+        self._latest = time.monotonic()
+        self._came.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
         try:
@@ -65,4 +71,10 @@ class Ends:
             for row in rows:
                 for ended in self._waiting.get(row[0], ()):
                     ended.set()
-            await asyncio.sleep(EVERY)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        self._came.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(LONGEST, max(SHORTEST, (time.monotonic() - self._latest) / 4))):
+                await self._came.wait()

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from events.database import Database
 from events.definitions import Applying
+from events.doorbell import broker_for, ring_now
 from events.secretbox import SecretBox
 from executor.cli.embedded import EmbeddedPostgres, EmbeddedRedis, scratch
 from executor.workflow.graph import content_hash
@@ -107,6 +108,11 @@ class Stand:
 
     def headrace(self, name: str, *arguments: str, more: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
         return self.spawn(name, sys.executable, "-m", "executor.cli.main", *arguments, more=more)
+
+    def ring(self, queue: str) -> None:
+        """As whoever made work due would."""
+        with contextlib.closing(broker_for(self._redis.database_url(0), [])) as broker:
+            ring_now(broker, queue)
 
     def log(self, name: str) -> str:
         return (self.scratch / f"{name}.log").read_text()[-3000:]

@@ -1,0 +1,69 @@
+"""The limit of a workspace over several worker processes, one of which dies, while Redis forgets everything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+import redis.asyncio
+
+from events import workspaces
+from tests.system import System, until
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 3
+RUNS = 45
+
+
+def most_at_once(lines: list[list[str]], ends: dict[int, float]) -> int:
+    """How many calls overlapped at most. `ends`: when processes died, by pid; their open calls ended then."""
+    changes: list[tuple[float, int]] = []
+    open_: Counter[tuple[str, str]] = Counter()
+    for what, run, pid, at in lines:
+        changes.append((float(at), 1 if what == "begin" else -1))
+        open_[run, pid] += 1 if what == "begin" else -1
+    changes += [(ends[int(pid)], -1) for (_, pid), count in open_.items() for _ in range(count)]
+    busy = most = 0
+    for _, change in sorted(changes):
+        busy += change
+        most = max(most, busy)
+    assert busy == 0
+    return most
+
+
+async def test_a_workspaces_runs_are_never_more_than_its_limit(system: System, redis_urls: tuple[str, str]) -> None:
+    small = await workspaces.add(system.database, "small", "free", LIMIT)
+    path = system.directory / "spans.txt"
+    nodes = {"one": {"uses": "test.span", "with": {"path": str(path), "seconds": 0.05}}}
+    await system.apply({"workflow": "spans", "on": [{"source": "hub"}], "nodes": nodes}, workspace=small)
+    await system.ingest()
+    system.relay()
+    workers = [system.worker() for _ in range(3)]
+    await asyncio.gather(*[system.deliver(b'{"n": %d}' % n, id=str(n)) for n in range(RUNS)])
+
+    def lines() -> list[list[str]]:
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    async def going() -> bool:
+        begun = Counter((run, pid) for what, run, pid, _ in lines() if what == "begin")
+        begun.subtract((run, pid) for what, run, pid, _ in lines() if what == "end")
+        return len(lines()) > 20 and any(begun.values())
+
+    await until(going, "runs are under way")
+    busy = next(int(pid) for what, _, pid, _ in reversed(lines()) if what == "begin")
+    os.kill(busy, signal.SIGKILL)
+    died = {busy: time.time()}
+    assert busy in {worker.pid for worker in workers}
+    for url in redis_urls:
+        async with redis.asyncio.from_url(url) as client:
+            await client.flushall()
+    await system.until_quiet()
+    assert await system.count("SELECT count(*) FROM run WHERE status = 'completed'") == RUNS
+    assert most_at_once(lines(), died) == LIMIT, "never more, and not fewer where more wait"
+    assert len({pid for _, _, pid, _ in lines()}) > 1, "several processes took part"
+    assert await system.count("SELECT count(*) FROM work_item WHERE slot") == 0
