@@ -7,7 +7,7 @@ head, its work item and all effects change in the same commit. Rows are locked i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -49,11 +49,14 @@ class RunWriter:
             emitted delivery, a run that was told something, a run that let go with a signal unread. Must not raise.
         told: called after a commit for each run with a holder that was told something, with its newest signal. The
             holder may be this process: then it need not look. Must not raise.
+        wrote: called after a commit with the runs that have new events, and the version of each one's newest; a
+            generator, which costs nothing if nobody looks at it. Must not raise.
     """
 
     def __init__(self, database: Database, *, owner: str, lease: float) -> None:
         self.ring: Callable[[str], None] | None = None
         self.told: Callable[[UUID, int], None] | None = None
+        self.wrote: Callable[[Iterable[tuple[UUID, int]]], None] | None = None
         self._database = database
         self._owner = owner
         self._lease = lease
@@ -82,6 +85,8 @@ class RunWriter:
         for one, _ in written:
             queues.update(_fed(one.effects))
         self._tell(rows, let_go, queues)
+        if self.wrote is not None:
+            self.wrote(_appended(one for one, _ in written))
         return [number in held for number in range(1, len(batch) + 1)]
 
     async def route(self, batch: Sequence[Routing]) -> list[bool]:
@@ -89,6 +94,8 @@ class RunWriter:
         if routes.is_plain(batch):
             rows = await self._database.fetch(routes.ROUTE, *routes.rows(batch, self._lease, self._owner))
             held = {row["ord"] for row in rows}
+            if self.wrote is not None:
+                self.wrote((run.id, 0) for number in held for run in batch[number - 1].runs)
             return [number in held for number in range(1, len(batch) + 1)]
         written = [False] * len(batch)
         left = list(range(len(batch)))
@@ -107,6 +114,8 @@ class RunWriter:
                 if row["ord"] is not None and row["ord"] not in lacking:
                     written[left[row["ord"] - 1]] = True
             left = [left[ord - 1] for ord in sorted(lacking)]
+        if self.wrote is not None:
+            self.wrote((run.id, 0) for number, done in enumerate(written) if done for run in batch[number].runs)
         return written
 
     def _tell(self, rows: Sequence[asyncpg.Record], let_go: set[UUID], queues: set[str]) -> None:
@@ -121,6 +130,16 @@ class RunWriter:
         if self.ring is not None:
             for queue in sorted(queues):
                 self.ring(queue)
+
+
+def _appended(written: Iterable[RunAppend]) -> Iterator[tuple[UUID, int]]:
+    """What was appended to, and the children that were started."""
+    for one in written:
+        if one.events:
+            yield one.id, one.events[-1].version
+        for effect in one.effects:
+            if isinstance(effect, StartRun):
+                yield effect.run.id, 0
 
 
 def _fed(effects: Iterable[Effect]) -> set[str]:

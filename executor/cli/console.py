@@ -23,7 +23,7 @@ def console(host: str | None, port: int | None) -> None:
         create_console(settings),
         loop="uvloop",
         lifespan="on",
-        ws="none",
+        ws="auto",
         access_log=False,
         proxy_headers=False,
         server_header=False,

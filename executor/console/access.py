@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar.connection import ASGIConnection
+from litestar.enums import ScopeType
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
@@ -31,6 +32,8 @@ class Keys(AbstractAuthenticationMiddleware):
         """
         database: Database = connection.app.state.database
         scheme, _, text = connection.headers.get("authorization", "").partition(" ")
+        if not scheme and connection.scope["type"] == ScopeType.WEBSOCKET:  # a browser's can set nothing else
+            scheme, _, text = connection.headers.get("sec-websocket-protocol", "").partition(",")
         principal = await api_keys.find(database, text.strip()) if scheme.lower() == "bearer" else None
         if principal is None:
             raise NotAuthorizedException(HOW, headers=CHALLENGE)

@@ -25,6 +25,8 @@ from events.database import Database
 from events.doorbell import Doorbell, broker_for
 from events.settings import Settings
 from executor.console.access import Keys, guard
+from executor.console.feed import LIVE
+from executor.console.hub import Hub
 from executor.console.overview import Overview, live, ready
 from executor.console.problems import answer
 from executor.console.reference import document, reference
@@ -50,15 +52,19 @@ def create_console(settings: Settings) -> Litestar:
     doorbell = Doorbell(broker_for(settings.redis_url, []))
     registry = Registry.load(settings.node_modules)
     ends = Ends(database)
+    hub = Hub(database, settings.redis_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         opening = asyncio.create_task(_open(database))
+        watching = asyncio.create_task(hub.keep())
         settle()
         try:
             yield
         finally:
             opening.cancel()
+            watching.cancel()
+            await asyncio.wait({watching})
             await ends.close()
             await database.close()
             await asyncio.to_thread(doorbell.close)
@@ -67,7 +73,7 @@ def create_console(settings: Settings) -> Litestar:
         return Provide(lambda: value, sync_to_thread=False, use_cache=True)
 
     return Litestar(
-        route_handlers=[Runs, WorkflowsApi, Overview, reference, document, live, ready],
+        route_handlers=[Runs, WorkflowsApi, Overview, reference, document, live, ready, *LIVE],
         middleware=[DefineMiddleware(Keys)],
         guards=[guard],
         exception_handlers={Exception: answer},
@@ -77,6 +83,7 @@ def create_console(settings: Settings) -> Litestar:
             "registry": given(registry),
             "workflows": given(Workflows(database, registry)),
             "ends": given(ends),
+            "hub": given(hub),
             "settings": given(settings),
         },
         state=State({"database": database}),
@@ -84,7 +91,7 @@ def create_console(settings: Settings) -> Litestar:
         request_max_body_size=BODY_LIMIT,
         openapi_config=_openapi(),
         logging_config=None,
-        signature_types=[Database, Doorbell, Registry, Workflows, Ends, Settings],
+        signature_types=[Database, Doorbell, Registry, Workflows, Ends, Hub, Settings],
     )
 
 

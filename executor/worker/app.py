@@ -33,6 +33,7 @@ from executor.engine.cache_store import CacheStore
 from executor.engine.duties import Duties
 from executor.engine.engine import Engine
 from executor.engine.listening import Listening
+from executor.engine.live import Announcer
 from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
 from executor.engine.run import Services
@@ -106,6 +107,7 @@ class WorkerProcess:
             for keep in (
                 self._engine.leases.keep(),
                 self._listening.keep(),
+                self._announcer.keep(),
                 self._database.keep_clock(),
                 lookout.keep(),
             )
@@ -197,11 +199,13 @@ class WorkerProcess:
         work = WorkList(database, owner=owner, lease=settings.lease)
         writer = RunWriter(database, owner=owner, lease=settings.lease)
         writer.ring = self._doorbell.ring
+        self._announcer = Announcer(settings.redis_url)
+        writer.wrote = self._announcer.committed
         snapshots = Snapshots(settings.state_redis_url, database)
         pool = self._pool = KillablePool(settings.node_processes, settings.node_modules)
         client = outbound_client(settings.egress_allow, self._telemetry)
         cached = CacheStore(settings.state_redis_url)
-        self._closing += [snapshots.close, cached.aclose, pool.aclose, client.aclose]
+        self._closing += [self._announcer.close, snapshots.close, cached.aclose, pool.aclose, client.aclose]
         store = LogStore(database)
         workflows = Workflows(database, registry)
         services = Services(

@@ -69,6 +69,8 @@ FENCES = [
             "events.doorbell",
             "executor.engine.snapshots",
             "executor.engine.cache_store",
+            "executor.engine.live",
+            "executor.console.wakeups",
             "executor.worker.relay",
             "executor.cli",
         ),
