@@ -10,12 +10,11 @@ seconds. A lock that was lost costs a second call and nothing else, since any re
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import secrets
 import time
 import zlib
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import redis.asyncio as redis
@@ -23,6 +22,7 @@ import structlog
 import zstandard
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 
 from executor.engine.node import OUTPUT_LIMIT
 
@@ -33,6 +33,8 @@ LOCK = 5.0
 """Seconds after which a lock that nobody renews is free."""
 PATIENCE = 0.25
 """Seconds that Redis may take."""
+CONNECTIONS = 16
+"""Questions at once, so that a burst is not taken for a slow Redis."""
 AWAY = 1.0
 """Seconds in which Redis is not asked again after it failed."""
 _TOO_LARGE_KEEP = 60.0
@@ -58,7 +60,6 @@ _FREE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', 
 _COMPRESSOR = zstandard.ZstdCompressor(level=1)
 _DECOMPRESSOR = zstandard.ZstdDecompressor()
 _log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -92,12 +93,13 @@ class CacheStore:
         self._keep = self._redis.register_script(_KEEP)
         self._renew = self._redis.register_script(_RENEW)
         self._free = self._redis.register_script(_FREE)
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self._away_until = 0.0
 
     async def look(self, key: str, ttl: float) -> Found | None:
         """The entry, and the lead if there is none younger than `ttl` seconds and nobody else has it."""
         token = secrets.token_hex(16)
-        answer = await self._asked(self._look(keys=[key, _lock(key)], args=[token, _ms(LOCK), _ms(ttl)]))
+        answer = await self._asked(self._look, [key, _lock(key)], [token, _ms(LOCK), _ms(ttl)])
         if answer is None:
             return None
         age, data, leads = answer
@@ -110,15 +112,15 @@ class CacheStore:
         packed = packed_data(data)
         if len(packed) > LARGEST:
             packed, keep = b"", min(keep, _TOO_LARGE_KEEP)
-        await self._asked(self._keep(keys=[key, _lock(key)], args=[token, _ms(keep), packed]))
+        await self._asked(self._keep, [key, _lock(key)], [token, _ms(keep), packed])
 
     async def renew(self, key: str, token: str) -> bool:
         """Whether the lock is still held."""
-        return bool(await self._asked(self._renew(keys=[_lock(key)], args=[token, _ms(LOCK)])))
+        return bool(await self._asked(self._renew, [_lock(key)], [token, _ms(LOCK)]))
 
     async def free(self, key: str, token: str) -> None:
         """Frees the lock, if it is held."""
-        await self._asked(self._free(keys=[_lock(key)], args=[token]))
+        await self._asked(self._free, [_lock(key)], [token])
 
     async def clear(self, pattern: str) -> int:
         """Removes the entries whose keys fit; how many.
@@ -139,17 +141,17 @@ class CacheStore:
         """Closes the connections."""
         await self._redis.aclose()
 
-    async def _asked(self, answer: Awaitable[T]) -> T | None:
-        if time.monotonic() < self._away_until:
-            with contextlib.suppress(AttributeError):
-                answer.close()  # type: ignore[attr-defined]  # a coroutine that is not wanted any more
-            return None
-        try:
-            return await answer
-        except (redis.RedisError, OSError) as error:
-            self._away_until = time.monotonic() + AWAY
-            _log.debug("cache.away", error=str(error))
-            return None
+    async def _asked(self, script: AsyncScript, keys: list[str], args: list[str | int | bytes]) -> Any:
+        """The answer; None while Redis is away."""
+        async with self._turns:
+            if time.monotonic() < self._away_until:
+                return None
+            try:
+                return await script(keys=keys, args=args)
+            except (redis.RedisError, OSError) as error:
+                self._away_until = time.monotonic() + AWAY
+                _log.debug("cache.away", error=str(error))
+                return None
 
 
 def packed_data(data: bytes) -> bytes:

@@ -44,7 +44,7 @@ class Watched(CacheStore):
         return found
 
     async def asked(self, times: int) -> None:
-        async with self.looked:
+        async with asyncio.timeout(20.0), self.looked:
             await self.looked.wait_for(lambda: len(self.looks) >= times)
 
 
@@ -273,6 +273,16 @@ async def test_a_corrupt_entry_is_none(stores: tuple[Watched, Watched], raw: red
     await raw.hset(KEY, "data", b"\0\0\0\0nonsense")
     await age(raw, 601.0, STALE)
     assert await ask(stores[0], Source(Failed("error", "no")), STALE) == Failed("error", "no")
+
+
+async def test_a_burst_opens_few_connections(stores: tuple[Watched, Watched], raw: redis.Redis) -> None:
+    before = len(await raw.client_list())
+    source = Source()
+    cached = NodeCache(stores[0])
+    await ask(stores[0], source)
+    await asyncio.gather(*(cached.through(KEY, TEN, source, timeout=30.0, flying=set()) for _ in range(256)))
+    assert len(await raw.client_list()) - before <= cache_store.CONNECTIONS
+    assert (cached.uses, source.calls) == ({"hit": 256}, 1)
 
 
 async def test_clearing(stores: tuple[Watched, Watched], raw: redis.Redis) -> None:
