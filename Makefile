@@ -16,7 +16,7 @@ PEERS_IN = tests/bench/peers
 PEERS_READY = $(PEERS_IN)/.venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test fuzz faults demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs bench-flood bench-fairness bench-live bench-curve lint format types lock clean
+.PHONY: help install check test fuzz faults demo dev bench-ingest bench-dedup bench-verify bench-spool bench-runs bench-flood bench-fairness bench-memory bench-live bench-curve lint format types lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ bench-flood: $(READY) ## what a person who waits for POST /run notices of a floo
 
 bench-fairness: $(READY) ## how long ten runs of one workspace wait behind ten thousand of another
 	$(BIN)/python -m tests.bench.fairness
+
+bench-memory: $(READY) ## what each process holds after 10,000 runs, and after 100,000
+	$(BIN)/python -m tests.bench.memory
 
 bench-live: $(READY) ## what watching costs Redis, and how soon a thousand watchers know
 	$(BIN)/python -m tests.bench.live

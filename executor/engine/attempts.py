@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 
 from events import faults
+from events.costs import Call
 from events.errors import LeaseLost
-from events.ids import Clock
+from events.ids import Clock, derived_id
 from events.runs import Effect
 from events.telemetry import Telemetry
 from executor.engine.cache import NodeCache, cache_key
 from executor.engine.context import EndpointResolver, NodeContext
 from executor.engine.control import Begun, Control, FindWorkflow
 from executor.engine.held import Held
+from executor.engine.limits import Limits, class_of
 from executor.engine.node import execute
 from executor.engine.outbound import OutboundClient
 from executor.engine.processes import KillablePool
@@ -56,6 +58,7 @@ class Attempts:
         store: RunStore,
         find: FindWorkflow,
         cache: NodeCache | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._clock = clock
         self._registry = registry
@@ -66,6 +69,7 @@ class Attempts:
         self._store = store
         self._control = Control(find)
         self._cache = cache
+        self._limits = limits
 
     async def attempt(self, run: Held, path: str) -> Attempted:
         """The fact that one attempt at the node at `path` comes to.
@@ -92,7 +96,7 @@ class Attempts:
                 else:
                     outcome = begun
             elif node.cache is None or self._cache is None:
-                outcome = await self._execute(run, node, path, attempt, node.inputs.render(scope))
+                outcome = await self._call(run, node, path, attempt, node.inputs.render(scope))
             else:
                 outcome = await self._cached(self._cache, node.cache, run, node, path, attempt, scope)
         except NodeError as error:
@@ -118,9 +122,19 @@ class Attempts:
             told = [run.graph.name, static(path), node.cache_key.evaluate(scope)]
         key = cache_key(run.workspace_id, node.uses, self._registry[node.uses].version, told)
         if key is None:
-            return await self._execute(run, node, path, attempt, inputs)
-        call = partial(self._execute, run, node, path, attempt, inputs)
+            return await self._call(run, node, path, attempt, inputs)
+        call = partial(self._call, run, node, path, attempt, inputs)
         return await cache.through(key, caching, call, timeout=node.timeout, flying=run.flying)
+
+    async def _call(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
+        """The call, within the limits of its cost class."""
+        cls = class_of(node.limit, node.uses)
+        if cls is None or self._limits is None:
+            return await self._execute(run, node, path, attempt, inputs)
+        id = derived_id(run.id, path, str(attempt), "cost")
+        call = Call(id, run.workspace_id, cls.name, run.graph.name, run.id, path, cls.reserve)
+        make = partial(self._execute, run, node, path, attempt, inputs)
+        return await self._limits.through(call, node.timeout, make)
 
     async def _execute(self, run: Held, node: GraphNode, path: str, attempt: int, inputs: Any) -> Outcome:
         if not run.sure():

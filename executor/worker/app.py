@@ -32,6 +32,7 @@ from executor.engine.cache import NodeCache
 from executor.engine.cache_store import CacheStore
 from executor.engine.duties import Duties
 from executor.engine.engine import Engine
+from executor.engine.limits import Limits
 from executor.engine.listening import Listening
 from executor.engine.live import Announcer
 from executor.engine.processes import KillablePool
@@ -222,6 +223,7 @@ class WorkerProcess:
                 telemetry=self._telemetry,
                 store=store,
                 find=workflows.named,
+                limits=Limits(database),
                 cache=NodeCache(cached),
             ),
             telemetry=self._telemetry,

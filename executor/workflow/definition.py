@@ -56,6 +56,18 @@ class Caching(msgspec.Struct, frozen=True):
     stale: float = 0.0
 
 
+class CostClass(msgspec.Struct, frozen=True):
+    """What a node's calls count as.
+
+    Args:
+        name: the class, whose limits they are under.
+        reserve: what a call is taken to cost until it is known.
+    """
+
+    name: str
+    reserve: float = 0.0
+
+
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What reading a workflow needs to know of a node type.
 
@@ -92,6 +104,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         body: of a `map`, the graph that each item goes through.
         undo: the node that takes back what this one did, if the run fails or is cancelled later.
         cache: how long its result serves again; None: not at all.
+        limit: the cost class of its calls; None: that of its type, if that has one.
     """
 
     name: str
@@ -108,6 +121,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     body: Body | None = None
     undo: Node | None = None
     cache: Caching | None = None
+    limit: CostClass | None = None
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

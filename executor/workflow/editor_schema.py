@@ -47,6 +47,7 @@ def editor_schema(specs: Mapping[str, NodeSpec]) -> _Schema:
         "needs": _NEEDS,
         "retry": _RETRY,
         "cache": _CACHE,
+        "limit": _LIMIT,
         "nodes": _nodes("node"),
         "item_nodes": _nodes("item_node"),
         "uses": {"anyOf": [{"enum": sorted(specs)}, {"$ref": "#/$defs/name"}], "description": "The node's type."},
@@ -238,6 +239,27 @@ _ENDING: _Schema = {
     },
     "$ref": "#/$defs/inputs",
 }
+_LIMIT: _Schema = {
+    "description": "The cost class of its calls; llm for llm.chat and search for search.web, unless said.",
+    "anyOf": [
+        {"$ref": "#/$defs/name"},
+        {
+            "type": "object",
+            "required": ["class"],
+            "additionalProperties": False,
+            "properties": {
+                "class": {"$ref": "#/$defs/name"},
+                "reserve": {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": 1e12,
+                    "default": 0,
+                    "description": "What a call is taken to cost until it is known.",
+                },
+            },
+        },
+    ],
+}
 _STEP: _Schema = {
     "type": "object",
     "required": ["uses"],
@@ -251,6 +273,7 @@ _STEP: _Schema = {
         "timeout": _ref("duration", "Of one attempt."),
         "retry": {"$ref": "#/$defs/retry"},
         "cache": {"$ref": "#/$defs/cache"},
+        "limit": {"$ref": "#/$defs/limit"},
         "compensate": _ref("ending", "What takes back what this node did, should the run fail later."),
         "nodes": _ref("item_nodes", "Of a map: what each item goes through; may name item and index."),
         "collect": {"description": "Of a map: the output of an item."},
@@ -270,7 +293,7 @@ _STEP: _Schema = {
         },
         {
             "if": {"properties": {"uses": {"enum": sorted(CONTROLS)}}, "required": ["uses"]},
-            "then": {"properties": {"cache": False}},
+            "then": {"properties": {"cache": False, "limit": False}},
         },
     ],
 }

@@ -19,6 +19,7 @@ import msgspec
 from executor.workflow.definition import (
     Body,
     Caching,
+    CostClass,
     Node,
     NodeSpec,
     Queue,
@@ -97,6 +98,7 @@ class GraphNode(msgspec.Struct, frozen=True):
     mentions: frozenset[str] = frozenset()
     cache: Caching | None = None
     cache_key: Expression | None = None
+    limit: CostClass | None = None
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -243,6 +245,7 @@ def _node(node: Node, after: tuple[str, ...], roots: tuple[str, ...]) -> GraphNo
         mentions=mentions(expressions),
         cache=caching,
         cache_key=cache_key,
+        limit=node.limit,
     )
 
 

@@ -1,8 +1,8 @@
 """What came of one attempt at a node, as values. One `match` folds them; no flags travel.
 
 `Failed.kind` is what `retry.on` names: `timeout`, `connection`, `http_4xx`, `http_429`, `http_5xx`, `input` (the node's
-inputs did not fit), `expression`, `process` (a killable process died), `deferred` (put off too often),
-`error` (anything else the node raised).
+inputs did not fit), `expression`, `process` (a killable process died), `deferred` (put off too often), `budget` (it is
+spent), `error` (anything else the node raised).
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ class Deferred(msgspec.Struct, frozen=True):
     Args:
         reason: who said so, for the history.
         seconds: the least wait that was asked for.
+        ours: a limit of ours said so, and `seconds` is all there is to wait; however often.
     """
 
     reason: str
     seconds: float
+    ours: bool = False
 
 
 Outcome = Completed | Failed | Deferred

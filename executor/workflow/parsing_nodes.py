@@ -9,16 +9,27 @@ import msgspec
 
 from executor.workflow.backoff import Backoff
 from executor.workflow.controls import CONTROLS
-from executor.workflow.definition import MAX_NODES, NODE_TIMEOUT, Body, Caching, Node, NodeSpec, Retry, When
+from executor.workflow.definition import (
+    MAX_NODES,
+    NODE_TIMEOUT,
+    Body,
+    Caching,
+    CostClass,
+    Node,
+    NodeSpec,
+    Retry,
+    When,
+)
 from executor.workflow.parsing_inputs import check_control, check_inputs
 from executor.workflow.paths import UNDO
 from executor.workflow.reading import NODE_NAME, Reader
 from executor.workflow.wording import did_you_mean, shown
 
-NODE_KEYS = ("uses", "with", "needs", "when", "if", "timeout", "retry", "cache", "compensate")
+NODE_KEYS = ("uses", "with", "needs", "when", "if", "timeout", "retry", "cache", "limit", "compensate")
 MAP_KEYS = ("nodes", "collect", "concurrency", "failures")
 ENDING_KEYS = ("uses", "with", "timeout", "retry")
 NEEDS_KEYS = ("all", "any", "at_least")
+LIMIT_KEYS = ("class", "reserve")
 CACHE_KEYS = ("ttl", "key", "stale")
 RETRY_KEYS = ("max_attempts", "first", "factor", "max", "on")
 WHENS: tuple[When, ...] = ("succeeded", "failed", "always")
@@ -89,6 +100,7 @@ def _node(parent: Reader, name: str, value: Any, specs: Specs, level: int) -> No
         body=_body(reader, specs, level) if node.uses == "map" else None,
         undo=None if level else read_ending(reader, "compensate", name + UNDO, specs),
         cache=_cache(reader, node.uses),
+        limit=_limit(reader, node.uses),
     )
 
 
@@ -154,6 +166,18 @@ def _cache(parent: Reader, uses: str) -> Caching | None:
         reader.fault("ttl", "expected a duration such as 10m, got nothing")
     ttl = reader.duration("ttl", most=30 * _DAY)
     return Caching(ttl or 1.0, reader.text("key"), reader.duration("stale", most=30 * _DAY) or 0.0)
+
+
+def _limit(parent: Reader, uses: str) -> CostClass | None:
+    if "limit" not in parent.values:
+        return None
+    if uses in CONTROLS:
+        parent.fault("limit", f"expected it only with nodes that are called, got it with {uses}")
+        return None
+    if isinstance(parent.values["limit"], str):
+        return CostClass(parent.name("limit"))
+    reader = Reader(parent.at("limit"), parent.values["limit"], LIMIT_KEYS, parent.faults)
+    return CostClass(reader.name("class"), reader.number("reserve", 0.0, least=0.0, most=1e12))
 
 
 def _body(reader: Reader, specs: Specs, level: int) -> Body:

@@ -43,6 +43,8 @@ def judge(
         case Failed(kind, message, retry_after):
             at = retry_at(node, path, run_id, attempt, kind, now, retry_after or 0.0)
             return NodeFailed(path, attempt, kind, message, at, seconds)
+        case Deferred(reason, least, True):
+            return NodeDeferred(path, attempt, reason, now + least, deferred)
         case Deferred(reason, least) if deferred < MOST_DEFERRALS:
             count = deferred + 1
             wait = DEFERRAL.delay(count, run_id.bytes + path.encode())
@@ -58,6 +60,8 @@ def retry_at(  # noqa: PLR0917 - one row of facts
 ) -> float | None:
     """When a failed attempt is followed by another (Unix seconds), or None. `least`: seconds to wait at least."""
     retry = node.retry
+    if kind == "budget":  # it is spent until the next day or month: a person decides
+        return None
     if retry is None or attempt >= retry.max_attempts or (retry.on and kind not in retry.on):
         return None
     return now + max(retry.backoff.delay(attempt, run_id.bytes + path.encode()), least)

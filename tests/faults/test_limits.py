@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -11,7 +12,8 @@ from collections import Counter
 import pytest
 import redis.asyncio
 
-from events import workspaces
+from events import costs, workspaces
+from events.costs import Limit
 from tests.system import System, until
 
 pytestmark = pytest.mark.anyio
@@ -67,3 +69,24 @@ async def test_a_workspaces_runs_are_never_more_than_its_limit(system: System, r
     assert most_at_once(lines(), died) == LIMIT, "never more, and not fewer where more wait"
     assert len({pid for _, _, pid, _ in lines()}) > 1, "several processes took part"
     assert await system.count("SELECT count(*) FROM work_item WHERE slot") == 0
+
+
+async def test_calls_of_a_class_are_never_more_than_its_limit(system: System) -> None:
+    """Three workers with room for many share three places, and what is put off is no attempt."""
+    await costs.change(system.database, 1, "span", Limit(concurrent=LIMIT))
+    path = system.directory / "spans.txt"
+    node = {"uses": "test.span", "with": {"path": str(path), "seconds": 0.05}, "limit": {"class": "span", "reserve": 2}}
+    await system.apply({"workflow": "spans", "on": [{"source": "hub"}], "nodes": {"one": node}})
+    await system.ingest()
+    system.relay()
+    for _ in range(3):
+        system.worker()
+    await asyncio.gather(*[system.deliver(b'{"n": %d}' % n, id=str(n)) for n in range(20)])
+    await system.until_quiet()
+    assert await system.count("SELECT count(*) FROM run WHERE status = 'completed'") == 20
+    assert most_at_once([line.split() for line in path.read_text().splitlines()], {}) <= LIMIT
+    assert await system.count("SELECT count(*) FROM event WHERE type = 'node.deferred'") > 0
+    bodies = await system.database.fetch("SELECT convert_from(body, 'UTF8') FROM event WHERE type = 'node.completed'")
+    assert {json.loads(row[0])["attempt"] for row in bodies} == {1}
+    (used,) = await costs.usage(system.database, 0.0)
+    assert (used.cls, used.calls, used.cost) == ("span", 20, 40.0)
