@@ -87,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where the console listens: the private HTTP service."""
     console_port: int = 8081
     """The port of it; 0 lets the system pick."""
+    api_rate: int = 600
+    """How many requests a minute an API key may make to /run and /workflow."""
+    api_workspace_rate: int = 3000
+    """How many all keys of a workspace may make together."""
     worker_health_host: str = "127.0.0.1"
     """Where a worker answers probes: /health/ready and /health/live."""
     worker_health_port: int = -1

@@ -29,6 +29,7 @@ from executor.console.feed import LIVE
 from executor.console.hub import Hub
 from executor.console.overview import Overview, live, ready
 from executor.console.problems import answer
+from executor.console.rates import Counting, rates_of
 from executor.console.reference import document, reference
 from executor.console.runs import Runs
 from executor.console.waiting import Ends
@@ -74,7 +75,7 @@ def create_console(settings: Settings) -> Litestar:
 
     return Litestar(
         route_handlers=[Runs, WorkflowsApi, Overview, reference, document, live, ready, *LIVE],
-        middleware=[DefineMiddleware(Keys)],
+        middleware=[DefineMiddleware(Keys), DefineMiddleware(Counting, rates=rates_of(settings))],
         guards=[guard],
         exception_handlers={Exception: answer},
         dependencies={

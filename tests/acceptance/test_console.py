@@ -66,7 +66,10 @@ class Console:
         return self.with_key(None if role is None else await self.key(role, workspace))
 
     def with_key(self, key: str | None) -> Api:
-        self.opened.append(Api(self.url, key))
+        return self.at(self.url, key)
+
+    def at(self, url: str, key: str | None) -> Api:
+        self.opened.append(Api(url, key))
         return self.opened[-1]
 
 
@@ -222,3 +225,30 @@ async def test_every_route_is_closed_to_whoever_may_not(console: Console) -> Non
     too_large = await admin.client.post("/run", content=b'{"workflow": "' + b"x" * (6 << 20) + b'"}')
     assert too_large.status_code == 413
     assert await system.count("SELECT count(*) FROM api_key WHERE last_used_at IS NOT NULL") >= 3
+
+
+async def test_requests_are_counted_over_all_consoles(console: Console, redis_urls: tuple[str, str]) -> None:
+    """Two processes, thirty requests at once, room for seven; and Redis away refuses nobody."""
+    system = console.system
+    more = {"HEADRACE_API_RATE": "7", "HEADRACE_API_WORKSPACE_RATE": "9"}
+    processes = [system.process("console", "console", "--port", "0", more=more) for _ in range(2)]
+    urls = [(await process.says("console.listening"))["url"] for process in processes]
+    key = await console.key(Role.VIEWER)
+    apis = [console.at(url, key) for url in urls]
+    answers = await asyncio.gather(*[apis[n % 2].client.get("/run") for n in range(30)])
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [429] * 23
+    passed = next(answer for answer in answers if answer.status_code == 200)
+    assert passed.headers["ratelimit-policy"] == '"key";q=7;w=60, "workspace";q=9;w=60'
+    assert passed.headers["ratelimit"].startswith('"key";r=')
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["content-type"].startswith("application/problem+json")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    others = [console.at(urls[0], await console.key(Role.VIEWER)) for _ in range(3)]
+    codes = [(await one.client.get("/workflow")).status_code for one in others]
+    assert codes == [200, 200, 429], "the workspace has had its nine"
+    assert (await others[0].client.get("/health/live")).status_code == 200
+    deaf = system.process(
+        "console", "console", "--port", "0", more=more | {"HEADRACE_REDIS_URL": "redis://127.0.0.1:1"}
+    )
+    alone = console.at((await deaf.says("console.listening"))["url"], key)
+    assert [(await alone.client.get("/run")).status_code for _ in range(3)] == [200] * 3
