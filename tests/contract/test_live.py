@@ -18,6 +18,7 @@ from events.database import Database
 from events.live import Cursor
 from events.runs import RunWriter
 from executor.cli.embedded import EmbeddedRedis
+from executor.console import wakeups
 from executor.console.hub import Hub
 from executor.engine.live import Announcer
 from tests.contract.conftest import Open
@@ -81,6 +82,29 @@ async def test_who_comes_late_gets_what_was_and_then_what_comes(told: World, red
         await appended(told, id, 4)
         assert await versions(late, 4) == [4]
     assert hub.watchers == 0
+
+
+async def test_what_was_committed_before_a_worker_could_tell_is_read_when_it_can(
+    everyone: World, redis_urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups, "LOOK", 1e6)
+    monkeypatch.setattr(wakeups, "LOOK_WITHOUT", 1e6)
+    monkeypatch.setattr(wakeups, "REPEAT", 1e6)
+    id = await everyone.run()
+    hub, announcer = Hub(everyone.operator, redis_urls[0]), Announcer(redis_urls[0])
+    everyone.writer.wrote = announcer.committed
+    async with kept(hub), aclosing(hub.run(id, -1)) as messages:
+        assert await versions(messages, 0) == [0]
+        coming = asyncio.create_task(versions(messages, 1))
+        async with asyncio.timeout(20):
+            while not hub._wakeups._about or hub._stale:  # its word is out, and nobody was there to hear it
+                await asyncio.sleep(0)
+        await appended(everyone, id, 1)
+        async with kept(announcer):
+            assert await coming == [1]
+            await appended(everyone, id, 2)
+            assert await versions(messages, 2) == [2]
+    await announcer.close()
 
 
 async def test_a_message_says_what_happened_without_outputs(everyone: World) -> None:
