@@ -19,7 +19,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from events import definitions
+from events import api_keys, definitions
+from events.api_keys import Role
 from events.settings import Settings
 from executor.cli.apply import apply_files
 from executor.cli.children import free_port, port_is_free
@@ -29,6 +30,8 @@ from executor.cli.supervisor import Value
 
 DIRECTORY = Path(".headrace")
 EXAMPLES = Path(__file__).parent.parent / "demo" / "dev.yaml"
+CONSOLE_PORT = 8081
+CONSOLE_KEY = "console.key"
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
@@ -49,13 +52,15 @@ def dev(ingest_port: int, public_url: str | None) -> None:
             _say(f"port {ingest_port} is taken by something else; ingest takes {port}")
         key = machine.secret("hello.key", lambda: f"hr_{secrets.token_urlsafe(24)}")
         machine.secret("github.secret", lambda: secrets.token_hex(20))
+        console = CONSOLE_PORT if port_is_free(CONSOLE_PORT) else free_port()
         settings: dict[str, Value] = {
             "ingest_port": port,
+            "console_port": console,
             "public_url": public_url or f"http://127.0.0.1:{port}",
             "egress_allow": LOOPBACK,
         }
-        machine.start(settings, os.environ, lambda loaded: asyncio.run(_first_time(loaded)))
-        click.echo(_welcome(port, public_url, key, time.monotonic() - began))
+        machine.start(settings, os.environ, lambda loaded: asyncio.run(_first_time(loaded, machine)), console=True)
+        click.echo(_welcome(port, console, public_url, key, time.monotonic() - began))
         signalled.wait()
         _say("stopping; the data stays in .headrace")
 
@@ -90,8 +95,11 @@ class _Awaited(threading.Event):
         self.set()
 
 
-async def _first_time(settings: Settings) -> None:
+async def _first_time(settings: Settings, machine: Machine) -> None:
     async with operator(settings) as database:
+        if not await api_keys.listed(database):
+            text = await api_keys.add(database, definitions.DEFAULT_WORKSPACE, "dev", Role.ADMIN)
+            machine.secret(CONSOLE_KEY, lambda: text)
         fresh = not await definitions.sources(database) and not await definitions.workflows(database)
     if fresh:
         await apply_files(settings, [EXAMPLES], {})
@@ -101,12 +109,13 @@ def _say(text: str) -> None:
     click.echo(f"headrace: {text}", err=True)
 
 
-def _welcome(port: int, public_url: str | None, key: str, seconds: float) -> str:
+def _welcome(port: int, console: int, public_url: str | None, key: str, seconds: float) -> str:
     url = f"http://127.0.0.1:{port}"
     outside = f"\n  for senders {public_url.rstrip('/')}/in/SOURCE" if public_url else ""
     return f"""headrace is ready after {span(seconds)}
   webhooks    {url}/in/SOURCE, sources: hello, github{outside}
   API key     {key} (of hello; in .headrace/hello.key)
+  console     http://127.0.0.1:{console}, for API users; an admin's key is in .headrace/{CONSOLE_KEY}
   logs        .headrace/logs, settings in .headrace/dev.toml
 
 Send it something, from another terminal:

@@ -55,6 +55,8 @@ class Machine:
         settings: Mapping[str, Value],
         environ: Mapping[str, str],
         prepare: Callable[[Settings], None] = lambda settings: None,
+        *,
+        console: bool = False,
     ) -> Settings:
         """Starts everything; returns the settings when everything is ready.
 
@@ -62,6 +64,7 @@ class Machine:
             settings: beside the stores' addresses and the key, which are made here.
             environ: the processes' environment.
             prepare: called when the schema is there and before any process starts.
+            console: whether the console runs too.
 
         Raises:
             HeadraceError: something did not start; the message says what and why.
@@ -85,7 +88,7 @@ class Machine:
         asyncio.run(upgrade_async(self.postgres.url))
         loaded = load_settings({"HEADRACE_CONFIG": str(self.directory / CONFIG)})
         prepare(loaded)
-        self.supervisor.start()
+        self.supervisor.start(console=console)
         return loaded
 
     def secret(self, name: str, make: Callable[[], str]) -> str:

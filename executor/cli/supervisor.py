@@ -123,8 +123,8 @@ class Supervisor:
         kept = {name: value for name, value in environ.items() if name not in ours}
         self._environ = {**kept, "HEADRACE_CONFIG": str(self.config)}
 
-    def start(self, queues: Sequence[str] = QUEUES) -> None:
-        """Starts ingest, the relay, and a worker for each queue; returns when all of them are ready.
+    def start(self, queues: Sequence[str] = QUEUES, *, console: bool = False) -> None:
+        """Starts ingest, the relay, a worker for each queue, and the console if wanted; returns when all are ready.
 
         Raises:
             Unavailable: one of them ended, or is not ready in time; the message ends with its log.
@@ -132,6 +132,7 @@ class Supervisor:
         make_directory(self.directory / "logs")
         specs = [("ingest", ["ingest"], "ingest.listening"), ("relay", ["relay"], "relay.started")]
         specs += [(f"worker-{queue}", ["worker", "--queue", queue], "worker.started") for queue in queues]
+        specs += [("console", ["console"], "console.listening")] if console else []
         for name, arguments, ready in specs:
             self._processes[name] = process = _Process(name, arguments, ready, self.directory)
             self._start(process)
