@@ -7,6 +7,7 @@ head, its work item and all effects change in the same commit. Rows are locked i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
@@ -51,12 +52,14 @@ class RunWriter:
             holder may be this process: then it need not look. Must not raise.
         wrote: called after a commit with the runs that have new events, and the version of each one's newest; a
             generator, which costs nothing if nobody looks at it. Must not raise.
+        took: called with the seconds that each append took. Must not raise.
     """
 
     def __init__(self, database: Database, *, owner: str, lease: float) -> None:
         self.ring: Callable[[str], None] | None = None
         self.told: Callable[[UUID, int], None] | None = None
         self.wrote: Callable[[Iterable[tuple[UUID, int]]], None] | None = None
+        self.took: Callable[[float], None] | None = None
         self._database = database
         self._owner = owner
         self._lease = lease
@@ -72,12 +75,15 @@ class RunWriter:
             BadRow: some row's data was refused (a version that exists, say); nothing of the batch was written.
             Unavailable: nothing is known to be written.
         """
+        began = time.monotonic()
         if appends.is_plain(batch):
             rows = await self._database.fetch(appends.APPEND, *appends.rows(batch))
         else:
             rows = await self._database.fetch(
                 appends.APPEND_ELABORATE, *appends.rows(batch), *appends.effects(batch, self._lease, self._owner)
             )
+        if self.took is not None:
+            self.took(time.monotonic() - began)
         held = {row["ord"]: row for row in rows if row["ord"] is not None}
         written = [(batch[ord - 1], row) for ord, row in held.items()]
         let_go = {one.id for one, _ in written if isinstance(one.then, Yield)}

@@ -82,7 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lease: float = 30.0
     """How long a worker may be silent before its work is given to another, in seconds. Renewed every third of it."""
     concurrency: int = 256
-    """How many runs one worker process holds at once."""
+    """How many runs one worker process holds at once, at most."""
+    concurrency_min: int = 16
+    """How many it holds at least, however slow the database is."""
     console_host: str = "127.0.0.1"
     """Where the console listens: the private HTTP service."""
     console_port: int = 8081

@@ -68,7 +68,7 @@ class Rates:
         told: list[str] = []
         try:
             async with asyncio.timeout(2 * PATIENCE):
-                for name, limit in self._limits.items():
+                for name, limit in self._limits.items():  # one that is refused is not counted by the next
                     passed = await self._limiter.hit(limit, name, names[name])
                     stats = await self._limiter.get_window_stats(limit, name, names[name])
                     wait = max(0, math.ceil(stats.reset_time - time.time()))

@@ -29,6 +29,7 @@ from executor.engine.duties import Duties
 from executor.engine.held import Held
 from executor.engine.leases import Leases
 from executor.engine.node import GRACE
+from executor.engine.pace import Pace
 from executor.engine.room import Room
 from executor.engine.tally import Tally
 from executor.workflow.backoff import Backoff
@@ -46,7 +47,7 @@ class Engine:
 
     Args:
         queues: the queues served here; what is due in the more urgent one is taken first.
-        concurrency: how many runs are held at once.
+        pace: how many runs are held at once.
         draining: set when the process is to end; runs stop before their next node.
         renewals: the work list as leases are renewed in it, default `work`; with a connection of its own no renewal
             waits until all that the process does has had its turn.
@@ -60,7 +61,7 @@ class Engine:
         duties: Duties,
         doorbell: Doorbell,
         draining: asyncio.Event,
-        concurrency: int,
+        pace: Pace,
         renewals: WorkList | None = None,
     ) -> None:
         self._queues = sorted(queues, key=QUEUES.index)
@@ -68,7 +69,8 @@ class Engine:
         self._duties = duties
         self._doorbell = doorbell
         self._draining = draining
-        self._room = Room(concurrency, work.lease / 3)
+        self._pace = pace
+        self._room = Room(pace.limit, work.lease / 3)
         self._takers: set[object] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.leases = Leases(renewals or work)
@@ -84,6 +86,7 @@ class Engine:
         self._takers.add(taker)
         try:
             while asked := await self._room.reserve(BATCH):
+                await self._room.resize(self._pace.limit)  # what is reserved stays so
                 items: list[WorkItem] = []
                 since = time.monotonic()
                 try:

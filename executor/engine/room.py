@@ -25,7 +25,7 @@ class Room:
     """
 
     def __init__(self, places: int, probation: float) -> None:
-        self._free = places
+        self._places = self._free = places
         self._probation = probation
         self._changed = asyncio.Condition()
         self._closed = asyncio.Event()
@@ -41,6 +41,14 @@ class Room:
             places = min(self._free, most)
             self._free -= places
             return places
+
+    async def resize(self, places: int) -> None:
+        """There are so many places from now on. Who has one keeps it: a room that shrank empties first."""
+        if places != self._places:
+            async with self._changed:
+                self._free += places - self._places
+                self._places = places
+                self._changed.notify()
 
     async def release(self, places: int) -> None:
         """Gives places back."""

@@ -35,6 +35,7 @@ from executor.engine.engine import Engine
 from executor.engine.limits import Limits
 from executor.engine.listening import Listening
 from executor.engine.live import Announcer
+from executor.engine.pace import Pace
 from executor.engine.processes import KillablePool
 from executor.engine.registry import Registry
 from executor.engine.run import Services
@@ -80,6 +81,7 @@ class WorkerProcess:
         self._ending = False
         self._on_stuck = on_stuck
         self._settings = settings
+        self._pace = Pace(settings.concurrency, settings.concurrency_min)
         self._queues = list(queues)
         self._telemetry = telemetry
         self._loop = uvloop.new_event_loop()
@@ -173,7 +175,7 @@ class WorkerProcess:
         return Health(
             owner=self._owner,
             queues=tuple(self._queues),
-            capacity=settings.concurrency,
+            capacity=lambda: self._pace.limit,
             loop=self._loop,
             database=self._database,
             tally=self._engine.tally,
@@ -200,6 +202,7 @@ class WorkerProcess:
         work = WorkList(database, owner=owner, lease=settings.lease)
         writer = RunWriter(database, owner=owner, lease=settings.lease)
         writer.ring = self._doorbell.ring
+        writer.took = self._pace.observe
         self._announcer = Announcer(settings.redis_url)
         writer.wrote = self._announcer.committed
         snapshots = Snapshots(settings.state_redis_url, database)
@@ -247,7 +250,7 @@ class WorkerProcess:
             duties=duties,
             doorbell=self._doorbell,
             draining=services.draining,
-            concurrency=settings.concurrency,
+            pace=self._pace,
             renewals=WorkList(self._renewals, owner=owner, lease=settings.lease),
         )
 

@@ -7,15 +7,17 @@ share this machine's cores. Runs are asked for one after the other, with a pause
     flooded  meanwhile webhooks are posted by 64 connections as fast as they are acknowledged, until there are 50,000,
              and worked off
 
-The goal is a p99 that moves by a fifth at most. Rounds in turns; of each figure the median over the rounds.
+With `--rate` they are posted at that many a second instead. The goal is a p99 that moves by a fifth at most. Rounds in
+turns; of each figure the median over the rounds.
 
-    python -m tests.bench.flood [--small] [--rounds 3] [--nice 10]
+    python -m tests.bench.flood [--small] [--rounds 3] [--nice 10] [--rate 1000]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import sys
 import time
@@ -27,12 +29,18 @@ from events import api_keys
 from events.api_keys import Role
 from events.definitions import Applying
 from executor.workflow.graph import content_hash
+from tests.bench.closed import Connection
 from tests.bench.generator import generate
 from tests.bench.ingest import payload, signature
 from tests.bench.stand import Stand, free_port, percentile, publish, stand, until_ready
 
-ENV = {"HEADRACE_NODE_MODULES": "tests.bench.nodes"}
+ENV = {
+    "HEADRACE_NODE_MODULES": "tests.bench.nodes",
+    "HEADRACE_API_RATE": "100000",
+    "HEADRACE_API_WORKSPACE_RATE": "100000",
+}
 PAUSE = 0.03
+_numbers = itertools.count(10**12)
 ASKED: dict[str, Any] = {"workflow": "asked", "on": [{"source": "api"}], "nodes": {"one": {"uses": "bench.noop"}}}
 FLOOD: dict[str, Any] = {
     "workflow": "flood",
@@ -68,24 +76,44 @@ class Asker:
         await self._client.aclose()
 
 
-async def flood(made: Stand, port: int, count: int) -> float:
+async def evenly(port: int, rate: float, seconds: float) -> None:
+    """Posts so many a second over eight connections."""
+    body = payload()
+    headers = f"content-type: application/json\r\nx-github-event: push\r\nx-hub-signature-256: {signature(body)}\r\n"
+    until = time.monotonic() + seconds
+
+    async def keep_posting(connection: Connection) -> None:
+        due = time.monotonic()
+        while due < until:
+            due += 8 / rate
+            await connection.post("/in/bench", f"{headers}x-github-delivery: {next(_numbers)}\r\n", body)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    connections = [await Connection.open(port) for _ in range(8)]
+    await asyncio.gather(*map(keep_posting, connections))
+    for connection in connections:
+        connection.close()
+
+
+async def flood(made: Stand, port: int, count: int, rate: float) -> float:
     """Posts `count` webhooks and waits until all were worked off; the seconds."""
     began = time.monotonic()
     body = payload()
     async with made.database() as database:
-        query = "SELECT count(*) FROM run WHERE workflow = 'flood'"
-        before = await database.fetchval("SELECT count(*) FROM delivery_key WHERE source_id > 0")
-        ended = await database.fetchval(query + " AND ended_at IS NOT NULL")
-        while (
-            acked := await database.fetchval("SELECT count(*) FROM delivery_key WHERE source_id > 0")
-        ) < before + count:
-            await generate(port, "/in/bench", body, signature(body), 64, 1.0)
-        while await database.fetchval(query + " AND ended_at IS NOT NULL") < ended + acked - before:
+        arrived = "SELECT count(*) FROM delivery_key WHERE source_id > 0"
+        over = "SELECT count(*) FROM run WHERE workflow = 'flood' AND ended_at IS NOT NULL"
+        before, ended = await database.fetchval(arrived), await database.fetchval(over)
+        while (acknowledged := await database.fetchval(arrived)) < before + count:
+            if rate:
+                await evenly(port, rate, min(20.0, (before + count - acknowledged) / rate))
+            else:
+                await generate(port, "/in/bench", body, signature(body), 64, 1.0)
+        while await database.fetchval(over) < ended + acknowledged - before:
             await asyncio.sleep(0.5)
     return time.monotonic() - began
 
 
-async def main(count: int, seconds: float, rounds: int, nice: int) -> None:
+async def main(count: int, seconds: float, rounds: int, nice: int, rate: float) -> None:
     quiet: list[list[float]] = []
     flooded: list[list[float]] = []
     lengths: list[float] = []
@@ -116,7 +144,7 @@ async def main(count: int, seconds: float, rounds: int, nice: int) -> None:
             quiet.append(await asker.until(done))
             done = asyncio.Event()
             asking = asyncio.create_task(asker.until(done))
-            lengths.append(await flood(made, ports[0], count))
+            lengths.append(await flood(made, ports[0], count, rate))
             done.set()
             flooded.append(await asking)
         await asker.close()
@@ -127,6 +155,7 @@ async def main(count: int, seconds: float, rounds: int, nice: int) -> None:
     figures = {
         "events": count,
         "nice": nice,
+        "rate": rate,
         "quiet_p50_s": median(quiet, 0.5),
         "quiet_p99_s": median(quiet, 0.99),
         "flooded_p50_s": median(flooded, 0.5),
@@ -146,5 +175,7 @@ if __name__ == "__main__":
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nice", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=0.0)
     options = parser.parse_args()
-    asyncio.run(main(5_000 if options.small else 50_000, 5.0 if options.small else 20.0, options.rounds, options.nice))
+    count, seconds = (5_000, 5.0) if options.small else (50_000, 20.0)
+    asyncio.run(main(count, seconds, options.rounds, options.nice, options.rate))

@@ -82,3 +82,15 @@ async def test_a_suspect_that_lives_on_makes_way() -> None:
 
 async def test_who_is_no_suspect_clears_nothing() -> None:
     assert not Room(9, probation=60).clear(UUID(int=1))
+
+
+async def test_a_room_that_shrinks_empties_first_and_one_that_grows_lets_in_who_waits() -> None:
+    room = Room(4, probation=60)
+    assert await room.reserve(4) == 4
+    await room.resize(2)
+    waiting = asyncio.create_task(room.reserve(9))
+    await room.release(2)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await room.resize(5)
+    assert await waiting == 3
