@@ -18,6 +18,7 @@ from events.doorbell import Doorbell
 from events.errors import NotFound
 from events.inbox import Message, Sent, send
 from events.log import RunSummary
+from events.run_view import view
 from events.starts import Asked, Before, Conflict
 from events.types import REPLAY_QUEUE
 from executor.console.paging import Cursor, Page, page_of
@@ -259,17 +260,16 @@ async def shown(database: Database, run_id: UUID, workspace_id: int) -> RunAnswe
     Raises:
         NotFound: the workspace has no such run.
     """
-    found = await log.run(database, run_id)
-    if found is None or await log.workspace_of(database, run_id) != workspace_id:
+    found = await view(database, run_id, workspace_id)
+    if found is None:
         raise NotFound(f"no run has the id {run_id}")
-    answer = _answer(found)
-    if found.ended_at is not None and await log.open_work(database, run_id):  # reopened, and nobody took it yet
+    answer = _answer(found.summary)
+    if answer.ended_at is not None and found.goes_on:  # reopened, and nobody took it yet
         answer.status, answer.ended_at, answer.error = "running", None, None
-    elif found.status == "completed":
-        events = await log.stream(database, run_id, found.version, found.version)
-        fact = decode(events[0].type, events[0].body or b"") if events else None
+    elif found.last is not None:
+        fact = decode("run.completed", found.last)
         answer.output = fact.output if isinstance(fact, RunCompleted) else None
-    elif found.ended_at is None and (place := await workspaces.waits_for_place(database, run_id)) is not None:
+    elif answer.ended_at is None and (place := await workspaces.waits_for_place(database, run_id)) is not None:
         answer.waits_for = str(place)
     return answer
 
