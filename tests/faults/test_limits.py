@@ -8,6 +8,8 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -71,22 +73,49 @@ async def test_a_workspaces_runs_are_never_more_than_its_limit(system: System, r
     assert await system.count("SELECT count(*) FROM work_item WHERE slot") == 0
 
 
-async def test_calls_of_a_class_are_never_more_than_its_limit(system: System) -> None:
-    """Three workers with room for many share three places, and what is put off is no attempt."""
-    await costs.change(system.database, 1, "span", Limit(concurrent=LIMIT))
-    path = system.directory / "spans.txt"
-    node = {"uses": "test.span", "with": {"path": str(path), "seconds": 0.05}, "limit": {"class": "span", "reserve": 2}}
-    await system.apply({"workflow": "spans", "on": [{"source": "hub"}], "nodes": {"one": node}})
+def calling(path: Path, seconds: float, reserve: float) -> dict[str, Any]:
+    node = {"uses": "test.span", "with": {"path": str(path), "seconds": seconds}}
+    limited = {**node, "limit": {"class": "span", "reserve": reserve}}
+    return {"workflow": "spans", "on": [{"source": "hub"}], "nodes": {"one": limited}}
+
+
+async def start(system: System, workers: int, runs: int) -> None:
     await system.ingest()
     system.relay()
-    for _ in range(3):
+    for _ in range(workers):
         system.worker()
-    await asyncio.gather(*[system.deliver(b'{"n": %d}' % n, id=str(n)) for n in range(20)])
+    await asyncio.gather(*[system.deliver(b'{"n": %d}' % n, id=str(n)) for n in range(runs)])
     await system.until_quiet()
-    assert await system.count("SELECT count(*) FROM run WHERE status = 'completed'") == 20
+
+
+async def test_calls_of_a_class_stay_within_their_places_and_their_budget(system: System) -> None:
+    """Three workers share three places; what is put off is no attempt, and what is not paid for fails."""
+    await costs.change(system.database, 1, "span", Limit(concurrent=LIMIT, daily=30.0))
+    path = system.directory / "spans.txt"
+    await system.apply(calling(path, 0.05, 2.0))
+    await start(system, 3, 20)
+    assert await system.count("SELECT count(*) FROM run WHERE status = 'completed'") == 15
+    errors = await system.database.fetch("SELECT error FROM run WHERE status = 'failed'")
+    assert len(errors) == 5
+    assert all("budget: the budget of this workspace for span today: " in row[0] for row in errors)
     assert most_at_once([line.split() for line in path.read_text().splitlines()], {}) <= LIMIT
     assert await system.count("SELECT count(*) FROM event WHERE type = 'node.deferred'") > 0
     bodies = await system.database.fetch("SELECT convert_from(body, 'UTF8') FROM event WHERE type = 'node.completed'")
     assert {json.loads(row[0])["attempt"] for row in bodies} == {1}
     (used,) = await costs.usage(system.database, 0.0)
-    assert (used.cls, used.calls, used.cost) == ("span", 20, 40.0)
+    assert (used.cls, used.calls, used.cost) == ("span", 15, 30.0)
+
+
+async def test_calls_of_a_class_come_no_faster_than_their_rate(system: System) -> None:
+    """Over three workers: a burst of five, then one each 0.1 s; each is told once when it may come."""
+    rate, per = 5, 0.5
+    await costs.change(system.database, 1, "span", Limit(requests=rate, per=per))
+    path = system.directory / "spans.txt"
+    await system.apply(calling(path, 0.0, 0.0))
+    await start(system, 3, 20)
+    assert await system.count("SELECT count(*) FROM run WHERE status = 'completed'") == 20
+    granted = await system.database.fetch("SELECT extract(epoch FROM at)::float8 FROM cost_entry ORDER BY at")
+    begun = sorted(float(line.split()[3]) for line in path.read_text().splitlines() if line.startswith("begin"))
+    assert len(granted) == len(begun) == 20
+    assert begun[-1] - begun[0] >= (20 - rate) * per / rate - 0.1, "15 of them had to wait for their turns"
+    assert await system.count("SELECT count(*) FROM event WHERE type = 'node.deferred'") <= 20
