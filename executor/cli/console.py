@@ -19,8 +19,9 @@ def console(host: str | None, port: int | None) -> None:
 
     settings, telemetry = begin("headrace-console", console_host=host, console_port=port)
     listener = listener_on("console", settings.console_host, settings.console_port)
+    app = create_console(settings)
     config = uvicorn.Config(
-        create_console(settings),
+        app,
         loop="uvloop",
         lifespan="on",
         ws="auto",
@@ -32,4 +33,4 @@ def console(host: str | None, port: int | None) -> None:
         timeout_graceful_shutdown=GRACE,
     )
     with listener, contextlib.closing(telemetry):
-        Server(config, "console").run(sockets=[listener])
+        Server(config, "console", app.state.hub.end).run(sockets=[listener])

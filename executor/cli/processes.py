@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -79,11 +79,20 @@ def ingest(host: str | None, port: int | None) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says where it listens and ends with status 0 when it is told to end."""
+    """uvicorn, which says where it listens and ends with status 0 when it is told to end.
 
-    def __init__(self, config: uvicorn.Config, name: str) -> None:
+    Args:
+        on_end: called when it is told to end, before it waits for what is under way.
+    """
+
+    def __init__(self, config: uvicorn.Config, name: str, on_end: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
         self._name = name
+        self._on_end = on_end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -87,7 +87,7 @@ def create_console(settings: Settings) -> Litestar:
             "hub": given(hub),
             "settings": given(settings),
         },
-        state=State({"database": database}),
+        state=State({"database": database, "hub": hub}),
         lifespan=[lifespan],
         request_max_body_size=BODY_LIMIT,
         openapi_config=_openapi(),

@@ -78,6 +78,7 @@ class Hub:
         self._runs_bell, self._workspaces_bell = asyncio.Event(), asyncio.Event()
         self._reading = asyncio.Semaphore(MOST_READING)
         self._wakeups = Wakeups(redis_url, self._watched, self._out_of_date, self._workspaces_bell.set)
+        self._ending = False
         self.watchers = 0
         """How many watch now."""
 
@@ -92,6 +93,16 @@ class Hub:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._wakeups.close()
+
+    def end(self) -> None:
+        """Sends everybody away, and lets nobody in: the process ends. They come back to another, and go on there."""
+        self._ending = True
+        for watchers in [topic.watchers for topic in self._runs.values()]:
+            for watcher in watchers:
+                watcher.end()
+        for followers in [topic.watchers for topic in self._workspaces.values()]:
+            for follower in followers:
+                follower.end()
 
     def run(self, id: UUID, after: int) -> AsyncGenerator[bytes, None]:
         """Messages `{run, version, facts}` with all events of a run after a version: JSON, for ever.
@@ -121,21 +132,24 @@ class Hub:
         return self._follow(line, after)
 
     async def _follow(self, line: _Line[K, P], place: P) -> AsyncGenerator[bytes, None]:
-        if self.watchers >= MOST_WATCHERS:
+        if self._ending or self.watchers >= MOST_WATCHERS:
             raise Crowded(f"{MOST_WATCHERS} watch already; come back later, or ask another process")
         self.watchers += 1
         watcher = Watcher(place)
         topic: Topic[P] | None = None
         try:
-            while topic is None:
+            while topic is None and not self._ending:
                 async with self._reading:
                     facts, watcher.place, more = await line.read(watcher.place)
                 if facts:
                     yield line.write(watcher.place, facts)
                 if not more:
                     topic = _join(line, watcher)
-            while not watcher.cut:
-                yield await watcher.take(KEEP_ALIVE) or line.write(max(watcher.place, topic.at), ())
+            while topic is not None and not watcher.cut:
+                message = await watcher.take(KEEP_ALIVE)
+                if message is None and watcher.cut:
+                    break
+                yield message or line.write(max(watcher.place, topic.at), ())
             raise TooSlow("more waits than is kept for one watcher; come back with the last place that you have")
         finally:
             self.watchers -= 1

@@ -43,6 +43,12 @@ class Watcher(Generic[P]):
             self.place = upto
         self._bell.set()
 
+    def end(self) -> None:
+        """It gets no more, and is told at once."""
+        self.cut = True
+        self._waiting.clear()
+        self._bell.set()
+
     async def take(self, patience: float) -> bytes | None:
         """The next message; None if there is none within so many seconds, or it was cut."""
         if not self._waiting and not self.cut:

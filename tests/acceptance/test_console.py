@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -252,3 +253,19 @@ async def test_requests_are_counted_over_all_consoles(console: Console, redis_ur
     )
     alone = console.at((await deaf.says("console.listening"))["url"], key)
     assert [(await alone.client.get("/run")).status_code for _ in range(3)] == [200] * 3
+
+
+async def test_who_watches_does_not_hold_the_end_of_a_console(system: System) -> None:
+    await system.apply(PATIENT)
+    process = system.process("console", "console", "--port", "0")
+    url = (await process.says("console.listening"))["url"]
+    key = await api_keys.add(system.database, 1, "watcher", Role.OPERATOR)
+    async with httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        run = (await client.post("/run", json={"workflow": "patient"})).json()["id"]
+        async with client.stream("GET", f"/live/run/{run}/stream") as stream:
+            chunks = stream.aiter_bytes()
+            assert b"run.started" in await anext(chunks)
+            process.send(signal.SIGTERM)
+            async with asyncio.timeout(5):  # half of what requests under way get
+                assert [chunk async for chunk in chunks] == []
+                await process.ends()
