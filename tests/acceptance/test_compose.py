@@ -71,9 +71,9 @@ def test_every_process_has_a_login_of_its_own_and_a_root_it_cannot_write(contain
         "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'headrace%' AND (rolsuper OR rolcreaterole OR rolbypassrls)"
     )
 
-    assert set(logins.split()) == {"headrace_ingest", "headrace_worker", "headrace_relay"}
+    assert set(logins.split()) == {"headrace_ingest", "headrace_worker", "headrace_relay", "headrace_operator"}
     assert containers.execute("postgres", "psql", "-U", "postgres", "-d", "headrace", "-Atc", mighty).strip() == "0"
-    for service in ("ingest", "worker-high-priority", "worker-default", "worker-webhook", "relay"):
+    for service in ("ingest", "worker-high-priority", "worker-default", "worker-webhook", "relay", "console"):
         assert containers.execute(service, "id", "-u").strip() == "10001"
         assert containers.inspect(service, ".HostConfig.ReadonlyRootfs") == "true"
         environment = containers.inspect(service, ".Config.Env")
